@@ -1,0 +1,45 @@
+#pragma once
+// Devices, process-wide LibTorch settings, and the translation of LibTorch's exceptions. Light: no ATen here, so that
+// binding/ may include it.
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace lpld {
+
+enum class Precision { Fp32, Tf32, Bf16 };
+Precision parse_precision(const std::string& name);  // throws E_INTERNAL
+
+// How a job computes. Everything global it depends on is set from here when it starts, never inherited.
+struct Execution {
+  Precision precision;
+  int64_t threads;
+  bool deterministic;
+};
+void apply(const Execution& execution);  // on the engine thread
+
+struct CudaDevice {
+  std::string name;
+  int64_t memory;  // bytes, 0 where unknown
+};
+struct CudaReport {
+  bool available;
+  std::vector<CudaDevice> devices;
+  std::string reason;  // why not, or ""
+};
+CudaReport cuda_report();
+
+struct CpuFeatures {
+  bool avx512, avx512_bf16, amx_bf16;
+};
+CpuFeatures cpu_features();
+
+std::string compiled_version();  // of the headers, e.g. 2.13.0
+std::string runtime_version();   // major.minor of the LibTorch in the process
+void check_runtime_version();    // throws E_DEVICE (libtorch-mismatch)
+
+// Runs f; whatever LibTorch throws becomes lpld::Error (out of memory: E_DEVICE, all else E_INTERNAL).
+void translate(const std::function<void()>& f);
+
+}  // namespace lpld

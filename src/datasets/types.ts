@@ -1,0 +1,44 @@
+// What a dataset is to the stages: chunks of uint8 pixels in a fixed order with class ids, and nothing about files.
+
+/** A run of images of one size, packed [n, height, width, channels] uint8, in the split's order. */
+export interface ImageChunk {
+  readonly images: Uint8Array;
+  readonly labels: Int32Array; // [n] class ids in [0, K)
+  readonly height: number;
+  readonly width: number;
+}
+
+export interface Split {
+  readonly count: number;
+  readonly labels: Int32Array; // [count], in the order read() yields; known before any pixel is decoded
+  /** Yields every image once, in order; chunks of a few MiB. E_DATA with the path for a broken image. */
+  read(signal?: AbortSignal): AsyncGenerator<ImageChunk>;
+}
+
+export interface Dataset {
+  readonly name: string;
+  readonly channels: 1 | 3;
+  readonly classNames: readonly string[]; // K unique names; index = class id
+  readonly mean: readonly number[]; // per channel, of pixels in [0, 1]
+  readonly std: readonly number[];
+  readonly train: Split;
+  readonly test: Split | null;
+  /** SHA-256 over sorted (relative path, size) plus the content of small files (DESIGN section 2). */
+  readonly id: string;
+}
+
+export interface DatasetOptions {
+  /** Class ids of the format's own numbering to keep, renumbered 0.. in this order; null keeps all. */
+  readonly classes: readonly number[] | null;
+  /** Hash every byte for the id, not only names, sizes and small files. */
+  readonly verify: boolean;
+  /** Count and list unreadable images instead of stopping (--skip-unreadable). */
+  readonly skipUnreadable: boolean;
+}
+
+export interface DatasetFormat {
+  readonly name: string; // digits, idx, cifar10, cifar100, folder, tiny-imagenet
+  readonly summary: string; // one line for `lpld-native data --help`
+  /** @throws {LpldError} E_DATA with the path: missing or truncated file, label out of range, empty class, broken image header */
+  open(path: string, options: DatasetOptions): Promise<Dataset>;
+}

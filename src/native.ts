@@ -1,0 +1,308 @@
+// The whole native contract as types, and the loader of the addon. Every field is required: TypeScript decides
+// everything, C++ has no default. The only file that imports the .node binary.
+//
+// Letters: B batch, M rows (images met in a segment), S steps (batches) of a segment, N images of a store, K classes,
+// C channels, P input size in pixels, L BatchNorm layers, G class groups, n images per group, T iterations.
+
+import type { TensorMap, TensorView } from './tensor.ts';
+
+export type Precision = 'fp32' | 'tf32' | 'bf16';
+
+/** Where and how a job computes. `threads` >= 1; device 'cpu' or 'cuda:N'. */
+export interface Execution {
+  readonly precision: Precision;
+  readonly threads: number;
+  /** Bit-equal results for equal inputs on this machine (slower algorithms where LibTorch has both). */
+  readonly deterministic: boolean;
+}
+
+/**
+ * Recorded randomness of S batches as rows: batch s owns rows offset[s] .. offset[s+1]. A short batch is a short record.
+ * Pixels: crop of the stored image, Pillow-exact bilinear resize to [P, P], flip, then mix inside the batch.
+ */
+export interface Recipes {
+  readonly offset: TensorView; // I32 [S+1]
+  readonly index: TensorView; // I32 [M] image of the store
+  readonly crop: TensorView; // I32 [M, 4] top, left, height, width; px of the stored image
+  readonly flip: TensorView; // U8 [M]
+  readonly mixKind: TensorView; // U8 [M] 0 none, 1 CutMix, 2 mixup
+  readonly mixIndex: TensorView; // I32 [M] position of the partner inside the batch (own position when mixKind is 0)
+  readonly mixBox: TensorView; // I32 [M, 4] top, left, height, width; px of the [P, P] image (zeros unless CutMix)
+  readonly lambda: TensorView; // F32 [M] share of the own image: 1 - box area / P^2 for CutMix, the weight for mixup
+}
+
+/** How stored uint8 pixels become network input. */
+export interface InputSpec {
+  readonly size: number; // P
+  readonly normalize: TensorView; // F32 [C, 256]: value of each grey level, per channel
+}
+
+export interface ModelSpec {
+  readonly arch: string; // a name of archs()
+  readonly numClasses: number; // K
+  readonly inChannels: number; // C
+  readonly inputSize: number; // P, px; architectures with a fixed head need it
+  readonly options: {
+    readonly stem: 'imagenet' | 'small'; // resnet: 7x7/2 + maxpool, or 3x3/1
+    readonly widths: readonly number[]; // convnet: channels of each block; its length is the depth
+    readonly pooling: 'avg' | 'max'; // convnet
+  };
+  readonly device: string;
+  /** Weight initialisation stream: Philox purpose 20, object = tensor index. */
+  readonly seed: bigint;
+}
+
+export interface NormLayer {
+  readonly name: string; // state dict prefix, e.g. layer1.0.bn1
+  readonly channels: number;
+}
+
+/** A network with weights and, while it is trained, optimizer state. Open, busy (a job runs on it) or disposed. */
+export interface NativeModel {
+  readonly state: 'open' | 'busy' | 'disposed';
+  readonly parameterCount: number;
+  readonly normLayers: readonly NormLayer[];
+  /** Copies of all parameters and buffers under torchvision's names. */
+  stateDict(): TensorMap;
+  /** Replaces all weights. E_MISMATCH names the first five missing, extra or mis-shaped keys. */
+  loadStateDict(tensors: TensorMap): void;
+  /** Moments of the optimizer, keyed `<name>.m`, `<name>.v`, plus `step`; empty before the first training step. */
+  optimizerState(): TensorMap;
+  loadOptimizerState(tensors: TensorMap): void;
+  dispose(): void;
+}
+
+export interface ImageStoreSpec {
+  readonly channels: 1 | 3;
+  readonly device: string;
+}
+
+/** What happens to each image once, on append: nothing, or a Pillow-exact resize (then a centre crop). */
+export interface AppendSpec {
+  readonly height: number;
+  readonly width: number;
+  readonly resize: 'none' | 'exact' | 'shorter'; // exact: to [size, size]; shorter: shorter side to size, aspect kept
+  readonly size: number; // px, ignored for none
+  readonly centerCrop: number; // px of a square centre crop afterwards, 0 for none
+}
+
+/** Images held as uint8 with one class id each. */
+export interface NativeImageStore {
+  readonly state: 'open' | 'busy' | 'disposed';
+  readonly count: number;
+  readonly bytes: number;
+  /** Appends images.length / (height*width*C) images, packed [n, height, width, C]. labels I32 [n]. */
+  append(images: Uint8Array, labels: Int32Array, spec: AppendSpec): void;
+  /** I32 [N, 2] height, width of every stored image. */
+  sizes(): TensorView;
+  labels(): TensorView; // I32 [N]
+  /** Stored pixels of one image, U8 [height, width, C]. */
+  image(index: number): TensorView;
+  dispose(): void;
+}
+
+export type TrainTarget =
+  | { readonly kind: 'hard'; readonly smoothing: number }
+  | {
+      readonly kind: 'soft';
+      readonly codec: string; // e.g. 'dense:f16'
+      readonly tensors: TensorMap; // what the codec wrote for these rows, concatenated
+      readonly basis: TensorMap; // what the codec's fit wrote once
+      readonly temperature: number;
+      readonly lossScale: number; // 1, or T^2 where a system multiplies by it
+    };
+
+export interface TrainSpec extends Execution {
+  readonly recipes: Recipes;
+  readonly input: InputSpec;
+  readonly target: TrainTarget;
+  readonly optimizer: {
+    readonly kind: 'sgd' | 'adamw';
+    readonly lr: TensorView; // F64 [S]
+    readonly momentum: number; // sgd
+    readonly beta1: number; // adamw
+    readonly beta2: number;
+    readonly eps: number;
+    readonly weightDecay: number;
+    readonly decay: 'matrices' | 'all'; // matrices: only *.weight tensors of two or more dimensions (LPLD's grouping)
+  };
+  readonly hashPixels: boolean;
+}
+
+export interface TrainResult {
+  readonly loss: TensorView; // F64 [S] mean loss of each step
+  readonly agreement: TensorView; // F64 [S] share of rows whose argmax equals the target's
+  readonly pixelHash: string; // hex of a running hash over uint8 pixels and mix fields, '' unless asked
+}
+
+export interface CollectStatsSpec extends Execution {
+  readonly recipes: Recipes;
+  readonly input: InputSpec;
+  readonly mode: 'ema' | 'exact';
+  readonly momentum: number; // ema
+  /** From initialClassStats() or the previous segment. */
+  readonly state: TensorMap;
+}
+
+export interface CollectStatsResult {
+  readonly state: TensorMap;
+}
+
+export interface SynthesizeSpec extends Execution {
+  readonly groups: number; // G
+  readonly imagesPerGroup: number; // n
+  readonly labels: TensorView; // I32 [G*n]
+  readonly state: { readonly x: TensorView; readonly m: TensorView; readonly v: TensorView }; // F32 [G*n, C, P, P]
+  readonly step: number; // t0: iterations already done (Adam's bias correction)
+  readonly crop: TensorView; // I32 [S, G, 4] px of the [P, P] image; the whole image where nothing is cropped
+  readonly flip: TensorView; // U8 [S, G]
+  readonly roll: TensorView; // I32 [S, G, 2] rows, columns; px
+  readonly lr: TensorView; // F64 [S]
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly rBn: number;
+  readonly firstBnMultiplier: number;
+  readonly tvL2: number;
+  readonly l2Scale: number;
+  readonly targetMean: TensorView; // F32 [G, sum of C_l] in the order of normLayers
+  readonly targetVar: TensorView; // F32 [G, sum of C_l]
+  readonly clampLow: TensorView; // F32 [C]
+  readonly clampHigh: TensorView; // F32 [C]
+}
+
+export interface SynthesizeResult {
+  readonly state: { readonly x: TensorView; readonly m: TensorView; readonly v: TensorView };
+  readonly lossCe: TensorView; // F64 [S, G]
+  readonly lossBn: TensorView; // F64 [S, G] R before rBn
+}
+
+export interface LabelSpec extends Execution {
+  readonly recipes: Recipes;
+  readonly input: InputSpec;
+  readonly codec: string;
+  readonly basis: TensorMap;
+  readonly hashPixels: boolean;
+}
+
+export interface LabelResult {
+  readonly tensors: TensorMap; // rows [M, ...]
+  readonly agreement: number; // share of rows whose argmax is the image's class
+  readonly pixelHash: string;
+}
+
+export interface EvaluateSpec extends Execution {
+  readonly recipes: Recipes;
+  readonly input: InputSpec;
+}
+
+export interface EvaluateResult {
+  readonly count: number;
+  readonly top1: number; // share in [0, 1]
+  readonly top5: number;
+  readonly loss: number; // mean cross-entropy
+}
+
+export interface JobProgress {
+  readonly done: number; // steps or iterations of this segment
+  readonly total: number;
+  readonly loss: number; // of the latest step; NaN where there is none
+}
+
+export interface NativeJob<R> {
+  readonly promise: Promise<R>;
+  /** Asks the job to stop before its next step; the promise then rejects with E_CANCELLED. */
+  cancel(): void;
+}
+
+export type OnProgress = (progress: JobProgress) => void;
+
+export interface NativeInfo {
+  readonly addon: string; // package version the addon was built from
+  readonly compiled: string; // LibTorch version of the headers
+  readonly runtime: string; // major.minor of the LibTorch in the process
+  readonly kernels: boolean; // liblpld_kernels.so is loaded
+  readonly cpu: { readonly avx512: boolean; readonly avx512Bf16: boolean; readonly amxBf16: boolean };
+}
+
+export interface NativeBinding {
+  info(): NativeInfo;
+  /** Why CUDA can or cannot be used: {available, devices: [{name, memory}], reason}. Asks the CUDA runtime. */
+  cuda(): { readonly available: boolean; readonly devices: readonly { name: string; memory: number }[]; readonly reason: string };
+  /** Opens liblpld_kernels.so; without it CUDA tensors use ATen bodies. */
+  loadKernels(path: string): void;
+  archs(): string[];
+  codecs(): string[];
+  createModel(spec: ModelSpec): NativeModel;
+  createImageStore(spec: ImageStoreSpec): NativeImageStore;
+  train(model: NativeModel, store: NativeImageStore, spec: TrainSpec, onProgress: OnProgress): NativeJob<TrainResult>;
+  collectStats(
+    model: NativeModel,
+    store: NativeImageStore,
+    spec: CollectStatsSpec,
+    onProgress: OnProgress,
+  ): NativeJob<CollectStatsResult>;
+  synthesize(model: NativeModel, spec: SynthesizeSpec, onProgress: OnProgress): NativeJob<SynthesizeResult>;
+  label(model: NativeModel, store: NativeImageStore, spec: LabelSpec, onProgress: OnProgress): NativeJob<LabelResult>;
+  evaluate(model: NativeModel, store: NativeImageStore, spec: EvaluateSpec, onProgress: OnProgress): NativeJob<EvaluateResult>;
+  /** Cancels every job of this environment and waits until none runs. */
+  shutdown(): void;
+  readonly ops: NativeOps;
+}
+
+/** The door to single ops, synchronous, for tests, benches and the small pixel work of the stages. */
+export interface NativeOps {
+  philox(counter: readonly number[], key: readonly number[]): number[]; // one block: four u32
+  normals(seed: bigint, purpose: number, object: number, view: number, count: number): TensorView; // F32 [count]
+  renderBatch(store: NativeImageStore, recipes: Recipes, size: number): TensorView; // U8 [M, C, P, P], mixed
+  resizeBilinear(image: TensorView, height: number, width: number): TensorView; // U8 [H,W,C] -> [height,width,C]
+  cropFlipRoll(x: TensorView, groups: number, crop: TensorView, flip: TensorView, roll: TensorView, grad: TensorView): {
+    y: TensorView;
+    dx: TensorView;
+  }; // F32/F64 [G*n,C,P,P]; crop I32 [G,4]; flip U8 [G]; roll I32 [G,2]; grad like y
+  bnMatch(x: TensorView, groups: number, mean: TensorView, variance: TensorView): { loss: TensorView; dx: TensorView }; // x [G*n,C,H,W]; mean, variance [G,C]; loss [G]
+  classMoments(
+    x: TensorView,
+    labels: TensorView,
+    numClasses: number,
+    shift: TensorView,
+  ): { sum: TensorView; sumSquares: TensorView; count: TensorView }; // F64 [K,C], [K,C], [K] of x - shift
+  softKl(
+    student: TensorView,
+    teacher: TensorView,
+    temperature: number,
+    lossScale: number,
+  ): { loss: TensorView; dStudent: TensorView };
+  pixelAdam(
+    x: TensorView,
+    m: TensorView,
+    v: TensorView,
+    grad: TensorView,
+    step: number,
+    lr: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    low: TensorView,
+    high: TensorView,
+  ): { x: TensorView; m: TensorView; v: TensorView };
+  imagePrior(x: TensorView, groups: number): { tv: TensorView; l2: TensorView; dTv: TensorView; dL2: TensorView };
+  optimizerStep(
+    kind: 'sgd' | 'adamw',
+    parameter: TensorView,
+    state: TensorMap,
+    grad: TensorView,
+    options: { step: number; lr: number; momentum: number; beta1: number; beta2: number; eps: number; weightDecay: number },
+  ): { parameter: TensorView; state: TensorMap };
+  /** x*std + mean, clamp to [0,1], *255, truncate: F32 [n,C,P,P] -> U8 [n,P,P,C]. */
+  toPixels(x: TensorView, mean: TensorView, std: TensorView): TensorView;
+  /** F32 [C,256]: (level/255 - mean) / std, in float32 as torchvision's ToTensor + Normalize computes it. */
+  normalizeTable(mean: TensorView, std: TensorView): TensorView;
+  initialClassStats(model: NativeModel, mode: 'ema' | 'exact'): TensorMap;
+  /** Final `<layer>.mean`, `<layer>.var` F32 [K,C] and `count` I64 [K] from a collectStats state. */
+  finishClassStats(model: NativeModel, mode: 'ema' | 'exact', state: TensorMap): TensorMap;
+  /** Eval-mode logits of float input F32 [B,C,P,P] -> F32 [B,K], and the model's input gradient for a given dLogits. */
+  forward(model: NativeModel, x: TensorView, precision: Precision): TensorView;
+  encode(codec: string, logits: TensorView, basis: TensorMap): TensorMap;
+  decode(codec: string, tensors: TensorMap, basis: TensorMap, numClasses: number): TensorView; // F32 [n, K]
+}

@@ -1,0 +1,48 @@
+// What a stage is: a function from config and artifacts to one artifact.
+
+import type { z } from 'zod';
+import type { Artifact, ArtifactDraft } from '../artifact.ts';
+import type { NativeBinding } from '../native.ts';
+import type { Config } from '../config.ts';
+import type { StageProgress } from '../progress.ts';
+
+export type StageName = 'squeeze' | 'synthesize' | 'relabel' | 'prune' | 'train' | 'evaluate';
+
+/** How to compute; never part of a result's identity except device class and precision (which the stage key holds). */
+export interface Runtime {
+  readonly device: string; // 'cpu' or 'cuda:N', resolved
+  readonly threads: number;
+  readonly memory: number; // budget in bytes
+  readonly deterministic: boolean;
+  readonly signal: AbortSignal;
+}
+
+export interface StageContext {
+  /** The whole resolved config; a stage reads its own section, `dataset` and `seed`. */
+  readonly config: Config;
+  readonly runtime: Runtime;
+  readonly native: NativeBinding;
+  /** Finished artifacts this stage was given, by role: teacher, images, labels, students. */
+  readonly inputs: Readonly<Record<string, Artifact>>;
+  /** The artifact being made. Holds saved state of an interrupted run, if any. */
+  readonly draft: ArtifactDraft;
+  readonly progress: StageProgress;
+}
+
+export interface Estimate {
+  readonly bytes: number; // on disk, of the artifact
+  readonly seconds: number; // rough, on this machine
+  readonly note: string;
+}
+
+export interface Stage {
+  readonly name: StageName;
+  /** Raised whenever the same config and inputs would give another artifact. */
+  readonly version: number;
+  readonly summary: string; // one line for --help
+  readonly inputs: readonly string[]; // roles
+  /** The options table: type, default, range, help, flag and check of every option. */
+  readonly options: z.ZodObject;
+  run(context: StageContext): Promise<void>;
+  estimate(config: Config): Estimate;
+}
