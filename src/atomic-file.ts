@@ -31,6 +31,15 @@ export function fileError(thrown: unknown, path: string): LpldError {
   return new LpldError(e.code, message, { ...e.details, path }, thrown);
 }
 
+/** Runs file operations; what goes wrong is an LpldError that names the path. */
+export async function guarded<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    throw fileError(thrown, path);
+  }
+}
+
 /** Names of temporary files end in this form; whatever matches is rubbish of a process that was stopped. */
 export const TEMPORARY = /\.tmp-\d+-\d+$/;
 let serial = 0;

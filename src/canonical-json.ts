@@ -40,10 +40,17 @@ export function hashJson(value: unknown): string {
   return createHash('sha256').update(canonicalJson(value)).digest('hex');
 }
 
-const STRING = /"(?:[^"\\]|\\.)*"/y;
+const MAX_DEPTH = 200; // far above any file of ours, far below what recursion over the value can take
+
+/** Index of the quote that closes the string opened at `at`; the text is valid JSON. */
+function closingQuote(text: string, at: number): number {
+  let end = at + 1;
+  while (text[end] !== '"') end += text[end] === '\\' ? 2 : 1;
+  return end;
+}
 
 /**
- * Parses JSON and refuses objects with two equal keys.
+ * Parses JSON and refuses objects with two equal keys, and nesting deeper than MAX_DEPTH.
  * @throws {SyntaxError} with the reason; the caller knows the file and names it
  */
 export function parseStrictJson(text: string): unknown {
@@ -52,12 +59,14 @@ export function parseStrictJson(text: string): unknown {
   const open: Set<string>[] = [];
   for (let at = 0; at < text.length; at += 1) {
     const c = text[at];
-    if (c === '{') open.push(new Set());
-    else if (c === '}') open.pop();
+    if (c === '{' || c === '[') {
+      if (open.length === MAX_DEPTH) throw new SyntaxError(`more than ${MAX_DEPTH} levels`);
+      open.push(new Set());
+    } else if (c === '}' || c === ']') open.pop();
     else if (c === '"') {
-      STRING.lastIndex = at;
-      const token = STRING.exec(text)![0];
-      at += token.length - 1;
+      const end = closingQuote(text, at);
+      const token = text.slice(at, end + 1);
+      at = end;
       let next = at + 1;
       while (/\s/.test(text[next] ?? '')) next += 1;
       if (text[next] !== ':') continue;

@@ -7,7 +7,7 @@ import { formatNumber, formatSeconds } from './report/format.ts';
 
 /** What a stage reports while it works. Rate and ETA are worked out here. */
 export interface StageProgress {
-  /** Begins a phase of `total` units; call update(done) at once where saved work is resumed, so that ETA is right. */
+  /** Begins a phase of `total` units (0: not known); call update(done) at once where saved work is resumed, so that ETA is right. */
   start(total: number, unit: string, label: string): void;
   /** @param done - units finished, of `total`; @param values - the latest losses by name; those not finite are left out */
   update(done: number, values?: Readonly<Record<string, number>>): void;
@@ -146,7 +146,7 @@ function plainWriter(stream: ProgressStream, name: string, now: () => number): W
     if (event.event === 'log') stream.write(`${name}: ${event.line}\n`);
     else if (event.event === 'start') {
       last = { time, tenth: 0 };
-      stream.write(`${name}: ${event.label}, ${event.total} ${event.unit}\n`);
+      stream.write(`${name}: ${event.label}${event.total > 0 ? `, ${event.total} ${event.unit}` : ''}\n`);
     } else if (event.event === 'finish') {
       if (event.done < event.total) stream.write(`${name}: stopped at ${status(event)}\n`);
     } else {
@@ -163,7 +163,8 @@ function percent(event: ProgressEvent): number {
 }
 
 function status(event: ProgressEvent): string {
-  return [`${event.done}/${event.total} ${event.unit} (${percent(event)} %)`, ...pace(event)].join(', ');
+  const { done, total, unit } = event;
+  return [total > 0 ? `${done}/${total} ${unit} (${percent(event)} %)` : `${done} ${unit}`, ...pace(event)].join(', ');
 }
 
 function pace(event: ProgressEvent): string[] {

@@ -2,7 +2,7 @@
 // The ATen surface native/ uses, as per-operator headers, precompiled once. Nothing else may include torch headers.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/TensorIndexing.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_log_softmax.h>
 #include <ATen/ops/abs.h>

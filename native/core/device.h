@@ -39,6 +39,12 @@ std::string compiled_version();  // of the headers, e.g. 2.13.0
 std::string runtime_version();   // major.minor of the LibTorch in the process
 void check_runtime_version();    // throws E_DEVICE (libtorch-mismatch)
 
+// The CUDA kernels' own library. Without it CUDA tensors use ATen bodies. Throws E_DEVICE where it cannot be opened.
+struct KernelTable;
+void load_kernels(const std::string& path);
+const KernelTable* kernels();  // null unless loaded
+bool kernels_loaded();
+
 // Runs f; whatever LibTorch throws becomes lpld::Error (out of memory: E_DEVICE, all else E_INTERNAL).
 void translate(const std::function<void()>& f);
 

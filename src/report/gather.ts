@@ -16,7 +16,7 @@ export interface Curves {
 }
 
 export interface ClassImages {
-  readonly name: string; // folder of the class
+  readonly name: string; // from set.json, else the folder of the class
   readonly total: number; // images of this class in the artifact
   readonly uris: readonly string[]; // data URIs of those shown
 }
@@ -25,6 +25,7 @@ export interface Gallery {
   readonly classes: readonly ClassImages[];
   readonly shown: number;
   readonly total: number;
+  readonly width: number; // px of the first image, 0 where it cannot be told
 }
 
 export interface RunFolder {
@@ -54,12 +55,7 @@ export async function gather(out: string, report: RunReport): Promise<RunFolder>
 }
 
 async function readCurves(path: string): Promise<Series[]> {
-  let parsed: { series?: unknown };
-  try {
-    parsed = JSON.parse(await readFile(path, 'utf8')) as { series?: unknown };
-  } catch {
-    return [];
-  }
+  const parsed = (await readJson(path)) as { series?: unknown } | null;
   if (!Array.isArray(parsed?.series)) return [];
   return (parsed.series as Series[])
     .filter((s) => typeof s?.name === 'string' && Array.isArray(s.points))
@@ -82,11 +78,13 @@ export async function readGallery(folder: string, perClass = IMAGES_PER_CLASS, b
     const name = relative(folder, path).split(sep).at(-2) ?? '';
     groups.set(name, [...(groups.get(name) ?? []), path]);
   }
+  const names = await classNames(folder);
   const natural = new Intl.Collator('en', { numeric: true }).compare;
   const classes = [...groups.entries()]
     .sort(([a], [b]) => natural(a, b))
     .map(([name, paths]) => ({ name, paths: paths.sort(natural), total: paths.length, uris: [] as string[] }));
   let left = budget;
+  let width = 0;
   for (let i = 0; i < perClass && left > 0; i++) {
     for (const group of classes) {
       const path = group.paths[i];
@@ -95,14 +93,43 @@ export async function readGallery(folder: string, perClass = IMAGES_PER_CLASS, b
       left -= size;
       if (left < 0) break;
       const mime = MIME[extname(path).toLowerCase()] ?? '';
-      group.uris.push(`data:${mime};base64,${(await readFile(path)).toString('base64')}`);
+      const bytes = await readFile(path);
+      width ||= pixelWidth(bytes);
+      group.uris.push(`data:${mime};base64,${bytes.toString('base64')}`);
     }
   }
   return {
-    classes: classes.map(({ name, total, uris }) => ({ name, total, uris })),
+    classes: classes.map(({ name, total, uris }) => ({ name: (/^\d+$/.test(name) && names[Number(name)]) || name, total, uris })),
     shown: classes.reduce((n, group) => n + group.uris.length, 0),
     total: classes.reduce((n, group) => n + group.total, 0),
+    width,
   };
+}
+
+/** Class names of a SyntheticSet's set.json, by class id; empty where there is none. */
+async function classNames(folder: string): Promise<string[]> {
+  const { classNames: names } = ((await readJson(join(folder, 'set.json'))) ?? {}) as { classNames?: unknown };
+  return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : [];
+}
+
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch {
+    return null;
+  }
+}
+
+/** Width in px from a PNG's IHDR or a JPEG's frame header; 0 for anything else. */
+export function pixelWidth(bytes: Buffer): number {
+  if (bytes.length >= 24 && bytes.toString('latin1', 1, 4) === 'PNG') return bytes.readUInt32BE(16);
+  if (bytes.length < 4 || bytes.readUInt16BE(0) !== 0xffd8) return 0;
+  for (let at = 2; at + 9 <= bytes.length && bytes[at] === 0xff; at += 2 + bytes.readUInt16BE(at + 2)) {
+    const marker = bytes[at + 1] ?? 0;
+    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (isFrame) return bytes.readUInt16BE(at + 7);
+  }
+  return 0;
 }
 
 async function fileSizes(out: string, folder: string): Promise<Record<string, number>> {

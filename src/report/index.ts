@@ -2,9 +2,11 @@
 // number; report.html is drawn from it and from the artifacts beside it, and can be made again at any time.
 // Both files are written aside and renamed: whole or absent.
 
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LpldError, expected } from '../errors.ts';
+import { writeFileAtomic } from '../atomic-file.ts';
+import { expected, LpldError } from '../errors.ts';
+import type { LabelBytes } from '../labels.ts';
 import { gather } from './gather.ts';
 import { renderHtml } from './html.ts';
 
@@ -23,7 +25,7 @@ export interface StageReport {
   readonly id: string; // artifact id, SHA-256 in hex
 }
 
-export interface LabelBytes {
+export interface LabelReport {
   readonly bytes: number; // on disk, everything counted
   readonly compression: number; // dense f16 store of the full epoch count / bytes
   readonly bytesPerImage: number;
@@ -39,7 +41,7 @@ export interface RunReport {
   readonly random?: Score; // as many real images, hard labels
   readonly randomSoft?: Score; // the same real images, the same kind of soft labels
   readonly images: { readonly bytes: number; readonly count: number };
-  readonly labels: LabelBytes;
+  readonly labels: LabelReport;
   readonly stages: readonly StageReport[];
   readonly out: string;
   readonly config: unknown;
@@ -59,11 +61,17 @@ export function score(runs: readonly number[]): Score {
   return { top1, std: runs.length > 1 ? Math.sqrt(squares / (runs.length - 1)) : 0, runs: [...runs] };
 }
 
+/** The `labels` of a report from the sizes a LabelStore counts. */
+export function labelReport(sizes: LabelBytes, records: number): LabelReport {
+  const { payload, recipes, index, basis, container, file, compression, perImage } = sizes;
+  return { bytes: file, compression, bytesPerImage: perImage, records, breakdown: { payload, recipes, index, basis, container } };
+}
+
 /** Writes report.json and report.html into the run folder and returns their paths. */
 export async function writeReport(out: string, report: RunReport): Promise<{ json: string; html: string }> {
   await mkdir(out, { recursive: true });
   const json = join(out, 'report.json');
-  await publish(json, `${JSON.stringify(report, null, 2)}\n`);
+  await writeFileAtomic(json, [Buffer.from(`${JSON.stringify(report, null, 2)}\n`)]);
   return { json, html: await writeHtml(out, report, []) };
 }
 
@@ -120,17 +128,6 @@ function assertReport(report: RunReport): void {
 
 async function writeHtml(out: string, report: RunReport, others: readonly RunReport[]): Promise<string> {
   const path = join(out, 'report.html');
-  await publish(path, renderHtml(report, await gather(out, report), others));
+  await writeFileAtomic(path, [Buffer.from(renderHtml(report, await gather(out, report), others))]);
   return path;
-}
-
-async function publish(path: string, text: string): Promise<void> {
-  const aside = `${path}.${process.pid}.tmp`;
-  try {
-    await writeFile(aside, text);
-    await rename(aside, path);
-  } catch (error) {
-    await rm(aside, { force: true });
-    throw error;
-  }
 }

@@ -33,7 +33,6 @@ export function textTable(header: readonly string[], rows: readonly (readonly st
 
 /** Rows `[what, value, remark]` that say what a run was worth; the terminal and the HTML report show the same ones. */
 export function headline(report: RunReport): [string, string, string][] {
-  const images = `${report.images.count} images, ${formatBytes(report.images.bytes)}`;
   const rows: [string, string, string][] = [
     ['teacher', formatShare(report.teacher.top1), 'top-1 on the test images'],
     ['student', formatMean(report.student), `synthetic images, soft labels${runs(report.student.runs)}`],
@@ -46,7 +45,7 @@ export function headline(report: RunReport): [string, string, string][] {
   rows.push(
     ['label bytes', formatBytes(report.labels.bytes), labels],
     ['compression', formatRatio(report.labels.compression), 'against dense f16 labels of every epoch'],
-    ['image bytes', formatBytes(report.images.bytes), images],
+    ['image bytes', formatBytes(report.images.bytes), `${report.images.count} images`],
   );
   return rows;
 }

@@ -5,11 +5,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from golden_util import close, fill_tensor, save, symmetric
-
-torch.library.Library('torchvision', 'DEF').define('nms(Tensor a, Tensor b, float c) -> Tensor')
-torch.library.Library('torchvision', 'FRAGMENT').define('qnms(Tensor a, Tensor b, float c) -> Tensor')
-import torchvision  # noqa: E402  (no compiled torchvision is needed, but its meta registrations ask for these two names)
+from golden_util import close, fill_tensor, save, symmetric  # before torchvision: it defines two names for it
+from torchvision import models
 
 
 class Block(nn.Module):
@@ -38,7 +35,7 @@ class ConvNet(nn.Module):
 
 
 def resnet(arch, stem, classes):
-    model = getattr(torchvision.models, arch)(num_classes=classes)
+    model = getattr(models, arch)(num_classes=classes)
     if stem == 'small':
         model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
         model.maxpool = nn.Identity()

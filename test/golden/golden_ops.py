@@ -5,9 +5,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torchvision.transforms import Normalize, ToTensor
 
-from golden_util import image_bytes, positive, save, symmetric
+from golden_util import image_bytes, positive, save, symmetric  # before torchvision: it defines two names for it
+from torchvision.transforms import Normalize, ToTensor
 
 
 def pil(array):
@@ -133,7 +133,7 @@ def normalize():
 
 def half():
     """Float32 bit patterns and what numpy's float16 makes of them, as bits: halves, ties, subnormals, overflow."""
-    bits = np.arange(0, 0x7C00, 7, dtype=np.uint16)
+    bits = np.arange(0, 0x7C00, 13, dtype=np.uint16)
     exact = bits.view(np.float16).astype(np.float32)
     up = np.nextafter(bits.view(np.float16), np.float16(np.inf)).astype(np.float32)
     tie = ((exact.astype(np.float64) + up) / 2)[:-1].astype(np.float32)

@@ -10,7 +10,13 @@ import math
 import pathlib
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
+
+# torchvision's meta registrations ask for these two names; with them its Python code runs without its compiled part.
+LIBRARY = torch.library.Library('torchvision', 'DEF')
+LIBRARY.define('nms(Tensor a, Tensor b, float c) -> Tensor')
+LIBRARY.define('qnms(Tensor a, Tensor b, float c) -> Tensor')
 
 HERE = pathlib.Path(__file__).resolve().parent
 SCRIPTS = ['make_golden.py', 'golden_util.py', 'golden_ops.py', 'golden_models.py', 'golden_loops.py']
@@ -64,7 +70,7 @@ def fill_tensor(name, shape, number, seed=SEED):
     elif len(shape) == 1:
         values = 0.1 * (2 * u - 1)
     else:
-        values = (2 * u - 1) * math.sqrt(6 / math.prod(shape[1:]))
+        values = (2 * u - 1) * math.sqrt(2 / math.prod(shape[1:]))
     return values.astype(np.float32).reshape(shape)
 
 
@@ -94,6 +100,7 @@ def save(name, tensors, extra=None):
     path = HERE / f'{name}.safetensors'
     text = json.dumps({'provenance': provenance, **(extra or {})}, separators=(',', ':'))
     save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path, metadata={'json': text})
+    path.chmod(0o644)
     size = path.stat().st_size
     assert size < 200_000, f'{path.name} has {size} bytes'
     print(f'{path.name}: {len(tensors)} tensors, {size} bytes')

@@ -1,0 +1,277 @@
+#include "async_job.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <optional>
+#include <thread>
+
+#include "core/device.h"
+
+namespace lpld {
+
+// ---- The engine thread
+
+namespace {
+
+class Engine {
+ public:
+  static Engine& get() {
+    static auto* engine = new Engine;  // never destroyed: exit() must not race its thread
+    return *engine;
+  }
+  void post(std::function<void()> task) {
+    const std::lock_guard lock(mutex_);
+    if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+    tasks_.push_back(std::move(task));
+    wake_.notify_one();
+  }
+  // Lets the queue drain (its jobs were cancelled) and ends the thread.
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+      wake_.notify_one();
+    }
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  void run() {
+    for (;;) {
+      std::function<void()> task;
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+        if (tasks_.empty()) return;
+        task = std::move(tasks_.front());
+        tasks_.pop_front();
+      }
+      task();
+    }
+  }
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;
+  std::thread thread_;
+  bool stopping_ = false;
+};
+
+std::atomic<bool> g_stop_everything{false};
+
+}  // namespace
+
+void stop_engine() {
+  g_stop_everything = true;
+  Engine::get().stop();
+}
+
+// ---- Errors
+
+Napi::Error to_js_error(Napi::Env env, const Error& error) {
+  auto out = Napi::Error::New(env, error.what());
+  out.Set("code", Napi::String::New(env, code_name(error.code())));
+  auto details = Napi::Object::New(env);
+  if (!error.reason().empty()) details.Set("reason", error.reason());
+  out.Set("details", details);
+  return out;
+}
+
+Napi::Value guard(Napi::Env env, const std::function<Napi::Value()>& body) {
+  Napi::Value out;
+  std::exception_ptr javascript;  // a Napi::Error is a std::exception: keep it away from translate()
+  try {
+    translate([&] {
+      try {
+        out = body();
+      } catch (const Napi::Error&) {
+        javascript = std::current_exception();
+      }
+    });
+  } catch (const Error& error) {
+    throw to_js_error(env, error);
+  }
+  if (javascript) std::rethrow_exception(javascript);
+  return out;
+}
+
+// ---- One job
+
+class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
+ public:
+  AsyncJob(Napi::Env env, Work work, std::vector<std::shared_ptr<HandleLife>> handles)
+      : deferred_(Napi::Promise::Deferred::New(env)), work_(std::move(work)), handles_(std::move(handles)) {}
+
+  void cancel() { cancel_ = true; }
+  void wait() {
+    std::unique_lock lock(mutex_);
+    ended_wake_.wait(lock, [this] { return ended_ || !started_; });  // a queued job will see its cancel flag
+  }
+
+  static Napi::Value start(Napi::Env env, std::shared_ptr<AsyncJob> job, const Napi::Value& on_progress) {
+    auto* data = env.GetInstanceData<AddonData>();
+    {
+      const std::lock_guard lock(data->mutex);
+      data->jobs.insert(job);
+    }
+    for (auto& handle : job->handles_) handle->state = HandleState::Busy;
+    // The finalizer runs on the JavaScript thread once the engine thread has released the function.
+    job->notify_ = Notify::New(env, on_progress.As<Napi::Function>(), "lpld job", 0, 1, job.get(),
+                               [data, job](Napi::Env, void*, AsyncJob*) {
+                                 const std::lock_guard lock(data->mutex);
+                                 data->jobs.erase(job);
+                               },
+                               static_cast<void*>(nullptr));
+    Engine::get().post([job] { job->run(); });
+
+    auto out = Napi::Object::New(env);
+    out.Set("promise", job->deferred_.Promise());
+    std::weak_ptr<AsyncJob> weak = job;
+    out.Set("cancel", Napi::Function::New(
+                          env,
+                          [weak](const Napi::CallbackInfo&) {
+                            if (auto alive = weak.lock()) alive->cancel();
+                          },
+                          "cancel"));
+    return out;
+  }
+
+ private:
+  static void on_javascript(Napi::Env env, Napi::Function listener, AsyncJob* job, void*) {
+    if (env == nullptr || job == nullptr) return;  // the queue is drained at teardown
+    try {
+      job->deliver(env, listener);
+    } catch (const Napi::Error&) {
+      // The environment is being torn down (worker.terminate()): every call into JavaScript throws now, and an
+      // exception leaving this frame would abort the process.
+      job->cancel();
+    }
+  }
+  using Notify = Napi::TypedThreadSafeFunction<AsyncJob, void, &AsyncJob::on_javascript>;
+
+  void run() {
+    {
+      const std::lock_guard lock(mutex_);
+      started_ = true;
+    }
+    bool closing = false;
+    const auto poke = [&] {
+      if (closing) return;
+      if (notify_.NonBlockingCall() == napi_closing) closing = true, cancel_ = true;
+    };
+    auto last = std::chrono::steady_clock::time_point{};
+    const JobContext context(cancel_, [&](const Progress& progress) {
+      if (g_stop_everything) cancel_ = true;
+      const auto now = std::chrono::steady_clock::now();
+      if (now - last < std::chrono::milliseconds(100) && progress.done > 0) return;
+      last = now;
+      bool queue;
+      {
+        const std::lock_guard lock(mutex_);
+        progress_ = progress;
+        queue = !pending_;
+        pending_ = true;
+      }
+      if (queue) poke();
+    });
+    Finish finish;
+    std::optional<Error> error;
+    try {
+      if (cancel_ || g_stop_everything) throw Error(Code::Cancelled, "cancelled before it started");
+      translate([&] { finish = work_(context); });
+    } catch (const Error& e) {
+      error = e;
+    }
+    work_ = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      finish_ = std::move(finish);
+      error_ = std::move(error);
+      done_ = true;
+    }
+    poke();
+    if (!closing) notify_.Release();  // after napi_closing the function must not be touched again
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    ended_wake_.notify_all();
+  }
+
+  void deliver(Napi::Env env, Napi::Function listener) {
+    Progress progress;
+    bool had, done;
+    {
+      const std::lock_guard lock(mutex_);
+      progress = progress_;
+      had = pending_;
+      pending_ = false;
+      done = done_ && !settled_;
+    }
+    if (had && !settled_) {
+      auto shown = Napi::Object::New(env);
+      shown.Set("done", double(progress.done));
+      shown.Set("total", double(progress.total));
+      shown.Set("loss", progress.loss);
+      try {
+        listener.Call({shown});
+      } catch (const Napi::Error& thrown) {
+        // A throwing listener fails the job instead of becoming an uncaught exception.
+        cancel();
+        if (listener_error_.IsEmpty()) listener_error_ = Napi::Persistent(thrown.Value());
+      }
+    }
+    if (!done) return;
+    settled_ = true;
+    for (auto& handle : handles_)
+      if (handle->state == HandleState::Busy) handle->state = HandleState::Open;
+    if (!listener_error_.IsEmpty()) {
+      deferred_.Reject(listener_error_.Value());
+    } else if (error_) {
+      deferred_.Reject(to_js_error(env, *error_).Value());
+    } else {
+      try {
+        deferred_.Resolve(guard(env, [&] { return finish_(env); }));
+      } catch (const Napi::Error& thrown) {
+        deferred_.Reject(thrown.Value());
+      }
+    }
+    finish_ = nullptr;
+  }
+
+  Napi::Promise::Deferred deferred_;
+  Notify notify_;
+  Work work_;
+  std::vector<std::shared_ptr<HandleLife>> handles_;
+  std::atomic<bool> cancel_{false};
+
+  std::mutex mutex_;
+  std::condition_variable ended_wake_;
+  Progress progress_;
+  Finish finish_;
+  std::optional<Error> error_;
+  bool pending_ = false, started_ = false, done_ = false, ended_ = false;
+  bool settled_ = false;                  // JavaScript thread only
+  Napi::ObjectReference listener_error_;  // JavaScript thread only
+};
+
+void AddonData::stop_jobs() {
+  std::unordered_set<std::shared_ptr<AsyncJob>> copy;
+  {
+    const std::lock_guard lock(mutex);
+    copy = jobs;
+  }
+  for (const auto& job : copy) job->cancel();
+  for (const auto& job : copy) job->wait();
+}
+
+Napi::Value start_job(Napi::Env env, Work work, std::vector<std::shared_ptr<HandleLife>> handles,
+                      const Napi::Value& on_progress) {
+  LPLD_CHECK(on_progress.IsFunction(), Internal, "expected a progress function");
+  for (const auto& handle : handles) {
+    LPLD_CHECK(handle->state != HandleState::Disposed, Config, "expected an open handle but it was disposed");
+    LPLD_CHECK(handle->state != HandleState::Busy, Config, "expected an idle handle but a job is running on it");
+  }
+  return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)), on_progress);
+}
+
+}  // namespace lpld

@@ -1,0 +1,190 @@
+#include "jobs.h"
+
+#include "async_job.h"
+#include "convert.h"
+#include "handles.h"
+#include "jobs/collect_stats.h"
+#include "jobs/evaluate.h"
+#include "jobs/label.h"
+#include "jobs/synthesize.h"
+#include "jobs/train.h"
+
+namespace lpld {
+
+namespace {
+// model, store and their lives, checked: what every job but synthesize starts from.
+struct Handles {
+  std::shared_ptr<Model> model;
+  std::shared_ptr<ImageStore> store;
+  std::vector<std::shared_ptr<HandleLife>> lives;
+};
+Handles handles_of(const Napi::CallbackInfo& info) {
+  auto& model = ModelHandle::of(info[0]);
+  auto& store = StoreHandle::of(info[1]);
+  Handles handles{model.idle(), store.idle(), {model.life(), store.life()}};
+  LPLD_CHECK(handles.store->channels() == handles.model->options.in_channels, Mismatch, "expected images of ",
+             handles.model->options.in_channels, " channels for this model but received ", handles.store->channels());
+  return handles;
+}
+
+StatsMode to_mode(const std::string& mode) {
+  LPLD_CHECK(mode == "ema" || mode == "exact", Internal, "expected ema or exact for mode, received ", mode);
+  return mode == "ema" ? StatsMode::Ema : StatsMode::Exact;
+}
+}  // namespace
+
+Napi::Value js_train(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const Handles handles = handles_of(info);
+    const Fields f(info[2], "train spec"), target = f.object("target"), optimizer = f.object("optimizer");
+    TrainSpec spec;
+    spec.execution = to_execution(f);
+    spec.recipes = to_recipes(f.object("recipes"));
+    spec.input = to_input(f.object("input"));
+    spec.soft = target.string("kind") == "soft";
+    spec.smoothing = spec.soft ? 0 : target.number("smoothing");
+    if (spec.soft) {
+      spec.codec = target.string("codec");
+      spec.rows = target.tensors("tensors");
+      spec.basis = target.tensors("basis");
+      spec.temperature = target.number("temperature");
+      spec.loss_scale = target.number("lossScale");
+      for (const auto& [name, rows] : spec.rows)
+        LPLD_CHECK(rows.dim() > 0 && rows.size(0) == spec.recipes.index.size(0), Mismatch, "expected ",
+                   spec.recipes.index.size(0), " label rows in ", name, " but received ", rows.sizes());
+    }
+    const std::string kind = optimizer.string("kind"), decay = optimizer.string("decay");
+    LPLD_CHECK((kind == "adamw" || kind == "sgd") && (decay == "all" || decay == "matrices"), Internal,
+               "expected adamw or sgd, and decay all or matrices, received ", kind, " and ", decay);
+    spec.adamw = kind == "adamw";
+    spec.lr = optimizer.tensor("lr", at::kDouble);
+    spec.momentum = optimizer.number("momentum");
+    spec.beta1 = optimizer.number("beta1");
+    spec.beta2 = optimizer.number("beta2");
+    spec.eps = optimizer.number("eps");
+    spec.weight_decay = optimizer.number("weightDecay");
+    spec.decay_all = decay == "all";
+    spec.hash_pixels = f.boolean("hashPixels");
+    LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal, "expected one learning rate per step, received ",
+               spec.lr.numel(), " for ", spec.recipes.steps());
+    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
+      const TrainResult result = train(*model, *store, spec, job);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env);
+        out.Set("loss", from_tensor(env, result.loss));
+        out.Set("agreement", from_tensor(env, result.agreement));
+        out.Set("pixelHash", result.pixel_hash);
+        return out;
+      };
+    };
+    return start_job(info.Env(), work, handles.lives, info[3]);
+  });
+}
+
+Napi::Value js_collect_stats(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const Handles handles = handles_of(info);
+    const Fields f(info[2], "collectStats spec");
+    const CollectStatsSpec spec{to_execution(f),          to_recipes(f.object("recipes")), to_input(f.object("input")),
+                                to_mode(f.string("mode")), f.number("momentum"),            f.tensors("state")};
+    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
+      const TensorMap state = collect_stats(*model, *store, spec, job);
+      return [state](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env);
+        out.Set("state", from_tensors(env, state));
+        return out;
+      };
+    };
+    return start_job(info.Env(), work, handles.lives, info[3]);
+  });
+}
+
+Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    auto& handle = ModelHandle::of(info[0]);
+    const auto model = handle.idle();
+    const Fields f(info[1], "synthesize spec"), state = f.object("state");
+    SynthesizeSpec spec;
+    spec.execution = to_execution(f);
+    spec.groups = f.integer("groups");
+    spec.images_per_group = f.integer("imagesPerGroup");
+    spec.labels = f.tensor("labels", at::kInt);
+    spec.x = state.tensor("x", at::kFloat);
+    spec.m = state.tensor("m", at::kFloat);
+    spec.v = state.tensor("v", at::kFloat);
+    spec.step = f.integer("step");
+    spec.crop = f.tensor("crop", at::kInt);
+    spec.flip = f.tensor("flip", at::kByte);
+    spec.roll = f.tensor("roll", at::kInt);
+    spec.lr = f.tensor("lr", at::kDouble);
+    spec.beta1 = f.number("beta1");
+    spec.beta2 = f.number("beta2");
+    spec.eps = f.number("eps");
+    spec.r_bn = f.number("rBn");
+    spec.first_bn_multiplier = f.number("firstBnMultiplier");
+    spec.tv_l2 = f.number("tvL2");
+    spec.l2_scale = f.number("l2Scale");
+    spec.target_mean = f.tensor("targetMean", at::kFloat);
+    spec.target_var = f.tensor("targetVar", at::kFloat);
+    spec.clamp_low = f.tensor("clampLow", at::kFloat);
+    spec.clamp_high = f.tensor("clampHigh", at::kFloat);
+    LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal, "expected groups and imagesPerGroup > 0");
+    const Work work = [model, spec](const JobContext& job) -> Finish {
+      const SynthesizeResult result = synthesize(*model, spec, job);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto state = Napi::Object::New(env);
+        state.Set("x", from_tensor(env, result.x));
+        state.Set("m", from_tensor(env, result.m));
+        state.Set("v", from_tensor(env, result.v));
+        auto out = Napi::Object::New(env);
+        out.Set("state", state);
+        out.Set("lossCe", from_tensor(env, result.loss_ce));
+        out.Set("lossBn", from_tensor(env, result.loss_bn));
+        return out;
+      };
+    };
+    return start_job(info.Env(), work, {handle.life()}, info[2]);
+  });
+}
+
+Napi::Value js_label(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const Handles handles = handles_of(info);
+    const Fields f(info[2], "label spec");
+    const LabelSpec spec{to_execution(f),   to_recipes(f.object("recipes")), to_input(f.object("input")),
+                         f.string("codec"), f.tensors("basis"),              f.boolean("hashPixels")};
+    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
+      const LabelResult result = label(*model, *store, spec, job);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env);
+        out.Set("tensors", from_tensors(env, result.tensors));
+        out.Set("agreement", result.agreement);
+        out.Set("pixelHash", result.pixel_hash);
+        return out;
+      };
+    };
+    return start_job(info.Env(), work, handles.lives, info[3]);
+  });
+}
+
+Napi::Value js_evaluate(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const Handles handles = handles_of(info);
+    const Fields f(info[2], "evaluate spec");
+    const EvaluateSpec spec{to_execution(f), to_recipes(f.object("recipes")), to_input(f.object("input"))};
+    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
+      const EvaluateResult result = evaluate(*model, *store, spec, job);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env);
+        out.Set("count", double(result.count));
+        out.Set("top1", result.top1);
+        out.Set("top5", result.top5);
+        out.Set("loss", result.loss);
+        return out;
+      };
+    };
+    return start_job(info.Env(), work, handles.lives, info[3]);
+  });
+}
+
+}  // namespace lpld

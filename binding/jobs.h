@@ -1,0 +1,12 @@
+#pragma once
+// The jobs of native/jobs as JavaScript functions, and the synchronous door to single ops.
+#include <napi.h>
+
+namespace lpld {
+Napi::Value js_train(const Napi::CallbackInfo& info);          // (model, store, spec, onProgress)
+Napi::Value js_collect_stats(const Napi::CallbackInfo& info);  // (model, store, spec, onProgress)
+Napi::Value js_synthesize(const Napi::CallbackInfo& info);     // (model, spec, onProgress)
+Napi::Value js_label(const Napi::CallbackInfo& info);          // (model, store, spec, onProgress)
+Napi::Value js_evaluate(const Napi::CallbackInfo& info);       // (model, store, spec, onProgress)
+Napi::Object define_ops(Napi::Env env);
+}  // namespace lpld

@@ -1,0 +1,133 @@
+#include "data/recipes.h"
+
+#include "core/aten.h"
+#include "ops/resized_crop.h"
+
+namespace lpld {
+
+namespace {
+template <class T>
+const T* rows(const at::Tensor& field, int64_t row, int64_t width = 1) {
+  return field.const_data_ptr<T>() + row * width;
+}
+}  // namespace
+
+int64_t Recipes::steps() const { return offset.size(0) - 1; }
+int64_t Recipes::begin(int64_t step) const { return offset.const_data_ptr<int32_t>()[step]; }
+int64_t Recipes::end(int64_t step) const { return offset.const_data_ptr<int32_t>()[step + 1]; }
+
+void Recipes::check(const ImageStore& store, int64_t size) const {
+  const int64_t m = index.size(0);
+  LPLD_CHECK(offset.size(0) >= 1 && begin(0) == 0 && offset.const_data_ptr<int32_t>()[steps()] == m &&
+                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m && mix_index.numel() == m &&
+                 mix_box.numel() == 4 * m && lambda.numel() == m,
+             Data, "recipes: expected ", m, " rows in every field and offsets from 0 to ", m);
+  for (int64_t step = 0; step < steps(); ++step) {
+    const int64_t from = begin(step), to = end(step);
+    LPLD_CHECK(from < to && to <= m, Data, "recipes: expected a batch of at least one row at step ", step);
+    for (int64_t row = from; row < to; ++row) {
+      const int32_t image = *rows<int32_t>(index, row), partner = *rows<int32_t>(mix_index, row);
+      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ", store.count(),
+                 " at row ", row, ", received ", image);
+      LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ", to - from,
+                 " at row ", row, ", received ", partner);
+      const int32_t* c = rows<int32_t>(crop, row, 4);
+      const auto& stored = store.image(image);
+      LPLD_CHECK(c[0] >= 0 && c[1] >= 0 && c[2] > 0 && c[3] > 0 && int64_t{c[0]} + c[2] <= stored.height &&
+                     int64_t{c[1]} + c[3] <= stored.width,
+                 Data, "recipes: expected a crop inside ", stored.height, "x", stored.width, " at row ", row,
+                 ", received ", c[0], ",", c[1], " ", c[2], "x", c[3]);
+      const int32_t* b = rows<int32_t>(mix_box, row, 4);
+      LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
+                     int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
+                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0],
+                 ",", b[1], " ", b[2], "x", b[3]);
+    }
+  }
+}
+
+void PixelHash::add(const void* bytes, size_t count) {
+  const auto* p = static_cast<const uint8_t*>(bytes);
+  for (size_t i = 0; i < count; ++i) state_ = (state_ ^ p[i]) * 0x100000001b3ull;
+}
+
+std::string PixelHash::hex() const {
+  static const char* digits = "0123456789abcdef";
+  std::string out(16, '0');
+  for (int i = 0; i < 16; ++i) out[size_t(i)] = digits[(state_ >> (60 - 4 * i)) & 15];
+  return out;
+}
+
+Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash) {
+  const int64_t from = recipes.begin(step), count = recipes.end(step) - from, channels = store.channels();
+  const int64_t bytes = size * size * channels;
+  at::Tensor plain = at::empty({count, size, size, channels}, at::kByte);  // [B, P, P, C]
+  uint8_t* out = plain.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, count, std::max<int64_t>(1, 65536 / bytes), [&](int64_t begin, int64_t end) {
+    thread_local Resizer resizer;
+    for (int64_t i = begin; i < end; ++i) {
+      const int32_t image = *rows<int32_t>(recipes.index, from + i);
+      const int32_t* c = rows<int32_t>(recipes.crop, from + i, 4);
+      const auto& stored = store.image(image);
+      resizer.resized_crop(store.pixels(image), stored.height, stored.width, channels, {c[0], c[1], c[2], c[3]},
+                           *rows<uint8_t>(recipes.flip, from + i) != 0, size, size, out + i * bytes);
+    }
+  });
+
+  Batch batch;
+  batch.labels = at::empty({count}, at::kLong);
+  batch.partner_labels = at::empty({count}, at::kLong);
+  batch.own_share = recipes.lambda.narrow(0, from, count).clone();
+  batch.pixels = plain;
+  bool pasted = false;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t partner = *rows<int32_t>(recipes.mix_index, from + i);
+    batch.labels.mutable_data_ptr<int64_t>()[i] = store.label(*rows<int32_t>(recipes.index, from + i));
+    batch.partner_labels.mutable_data_ptr<int64_t>()[i] = store.label(*rows<int32_t>(recipes.index, from + partner));
+    if (MixKind(*rows<uint8_t>(recipes.mix_kind, from + i)) != MixKind::CutMix) continue;
+    if (!pasted) batch.pixels = plain.clone();  // partners are read before they are pasted over
+    pasted = true;
+    const int32_t* box = rows<int32_t>(recipes.mix_box, from + i, 4);
+    uint8_t* to = batch.pixels.mutable_data_ptr<uint8_t>() + i * bytes;
+    const uint8_t* source = out + partner * bytes;
+    for (int64_t y = box[0]; y < box[0] + box[2]; ++y) {
+      const int64_t at = (y * size + box[1]) * channels;
+      std::memcpy(to + at, source + at, size_t(box[3] * channels));
+    }
+  }
+  if (hash != nullptr) {
+    hash->add(batch.pixels.const_data_ptr<uint8_t>(), size_t(count * bytes));
+    hash->add(rows<uint8_t>(recipes.mix_kind, from), size_t(count));
+    hash->add(rows<int32_t>(recipes.mix_index, from), size_t(count) * 4);
+    hash->add(rows<float>(recipes.lambda, from), size_t(count) * 4);
+  }
+  return batch;
+}
+
+at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t step, const InputSpec& input,
+                         const std::string& device) {
+  const int64_t count = batch.pixels.size(0), size = batch.pixels.size(1), channels = batch.pixels.size(3);
+  const int64_t from = recipes.begin(step);
+  at::Tensor x = at::empty({count, channels, size, size}, at::TensorOptions().dtype(at::kFloat),
+                           at::MemoryFormat::ChannelsLast);
+  const uint8_t* source = batch.pixels.const_data_ptr<uint8_t>();
+  const float* table = input.normalize.const_data_ptr<float>();
+  float* out = x.mutable_data_ptr<float>();
+  const int64_t pixels = size * size;
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * pixels; i < end * pixels; ++i)
+      for (int64_t c = 0; c < channels; ++c) out[i * channels + c] = table[c * 256 + source[i * channels + c]];
+  });
+  bool mixup = false;
+  const uint8_t* kinds = rows<uint8_t>(recipes.mix_kind, from);
+  for (int64_t i = 0; i < count; ++i) mixup |= MixKind(kinds[i]) == MixKind::Mixup;
+  if (mixup) {
+    const at::Tensor partners = recipes.mix_index.narrow(0, from, count).to(at::kLong);
+    const at::Tensor is_mixup = recipes.mix_kind.narrow(0, from, count).eq(int64_t(MixKind::Mixup));
+    const at::Tensor share = at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
+    x = (x * share + x.index_select(0, partners) * (1 - share)).contiguous(at::MemoryFormat::ChannelsLast);
+  }
+  return x.to(at::Device(device));
+}
+
+}  // namespace lpld

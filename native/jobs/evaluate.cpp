@@ -1,0 +1,30 @@
+#include "jobs/evaluate.h"
+
+#include "core/aten.h"
+
+namespace lpld {
+
+EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec, const JobContext& job) {
+  const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
+  apply(spec.execution);
+  spec.recipes.check(store, spec.input.size);
+  model.prepare(/*training=*/false, dtype);
+  const Pass pass(model, /*training=*/false, dtype, nullptr);
+  const int64_t total = spec.recipes.index.size(0), shown = std::min<int64_t>(5, model.options.num_classes);
+  int64_t first = 0, within = 0;
+  double loss = 0;
+  for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
+    job.step(step, spec.recipes.steps());
+    const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, nullptr);
+    const at::Tensor x = network_input(batch, spec.recipes, step, spec.input, model.options.device);
+    const at::Tensor logits = model.forward(pass, x).cpu();                                    // [B, K]
+    const at::Tensor hits = std::get<1>(at::topk(logits, shown, 1)).eq(batch.labels.view({-1, 1}));  // [B, 5]
+    first += hits.narrow(1, 0, 1).sum().item<int64_t>();
+    within += hits.sum().item<int64_t>();
+    loss += at::cross_entropy_loss(logits, batch.labels, {}, at::Reduction::Sum).item<double>();
+  }
+  const double count = double(std::max<int64_t>(1, total));
+  return {total, double(first) / count, double(within) / count, loss / count};
+}
+
+}  // namespace lpld

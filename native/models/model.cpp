@@ -1,0 +1,123 @@
+#include "models/model.h"
+
+#include "core/aten.h"
+#include "core/philox.h"
+
+namespace lpld {
+
+namespace {
+constexpr uint32_t kPurposeWeights = 20;  // DESIGN section 3: object = tensor index
+
+at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.defined() ? tensor.to(dtype) : tensor; }
+}  // namespace
+
+Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::Tensor& bias) const {
+  if (!training_) return {model_.frozen(layer).weight, model_.frozen(layer).bias};
+  return {cast(weight, dtype_), cast(bias, dtype_)};
+}
+
+at::Tensor Pass::input(const at::Tensor& x) const { return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast); }
+
+at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
+  const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
+  return at::conv2d(x, weight, bias, {conv.stride, conv.stride}, {conv.padding, conv.padding});
+}
+
+at::Tensor Pass::linear(const Linear& linear, const at::Tensor& x) const {
+  const auto [weight, bias] = weights(linear.layer, linear.weight, linear.bias);
+  return at::linear(x, weight, bias).to(at::kFloat);
+}
+
+void Model::prepare(bool training, at::ScalarType dtype) {
+  for (auto& parameter : parameters) {
+    parameter.value.mutable_grad().reset();
+    parameter.value.set_requires_grad(training);
+  }
+  frozen_.clear();
+  if (training) return;
+  for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight.detach(), dtype), cast(layer.bias.detach(), dtype)});
+}
+
+at::Tensor Model::add(const std::string& name, at::IntArrayRef shape, bool trainable) {
+  const auto format = shape.size() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  at::Tensor value = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::Device(options.device)), format);
+  tensors.push_back({name, value});
+  if (trainable) parameters.push_back({name, value});
+  return value;
+}
+
+Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias,
+                     Init init) {
+  Conv conv;
+  conv.weight = add(name + ".weight", {out, in, kernel, kernel}, true);
+  const bool normal = init == Init::KaimingNormalFanOut;
+  const float fan_in = float(in * kernel * kernel), fan_out = float(out * kernel * kernel);
+  fills_.push_back(normal ? Fill{Fill::Normal, std::sqrt(2.0f / fan_out)} : Fill{Fill::Uniform, 1.0f / std::sqrt(fan_in)});
+  if (bias) {
+    conv.bias = add(name + ".bias", {out}, true);
+    fills_.push_back({Fill::Uniform, 1.0f / std::sqrt(fan_in)});
+  }
+  conv.stride = stride;
+  conv.padding = kernel / 2;
+  conv.layer = int64_t(layers_.size());
+  layers_.push_back({conv.weight, conv.bias});
+  return conv;
+}
+
+Linear Model::add_linear(const std::string& name, int64_t in, int64_t out) {
+  Linear linear;
+  linear.weight = add(name + ".weight", {out, in}, true);
+  linear.bias = add(name + ".bias", {out}, true);
+  const float bound = 1.0f / std::sqrt(float(in));
+  fills_.push_back({Fill::Uniform, bound});
+  fills_.push_back({Fill::Uniform, bound});
+  linear.layer = int64_t(layers_.size());
+  layers_.push_back({linear.weight, linear.bias});
+  return linear;
+}
+
+const BatchNorm& Model::add_norm(const std::string& name, int64_t channels) {
+  auto norm = std::make_unique<BatchNorm>();
+  norm->name = name;
+  norm->channels = channels;
+  norm->layer = int64_t(norms.size());
+  norm->weight = add(name + ".weight", {channels}, true);
+  norm->bias = add(name + ".bias", {channels}, true);
+  norm->running_mean = add(name + ".running_mean", {channels}, false);
+  norm->running_var = add(name + ".running_var", {channels}, false);
+  for (const float value : {1.0f, 0.0f, 0.0f, 1.0f}) fills_.push_back({Fill::Constant, value});
+  norm->batches = at::zeros({}, at::TensorOptions().dtype(at::kLong).device(at::Device(options.device)));
+  tensors.push_back({name + ".num_batches_tracked", norm->batches});
+  fills_.push_back({Fill::Constant, 0.0f});
+  norms.push_back(norm.get());
+  norm_storage_.push_back(std::move(norm));
+  return *norms.back();
+}
+
+// Philox purpose 20, object = position among the float tensors; drawn on the CPU in row-major order, then uploaded.
+void Model::initialise(uint64_t seed) {
+  const c10::AutoGradMode no_grad(false);
+  uint32_t object = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    at::Tensor& value = tensors[i].value;
+    if (value.scalar_type() != at::kFloat) continue;
+    const Philox stream{seed, kPurposeWeights, object++, 0};
+    const Fill& fill = fills_[i];
+    if (fill.kind == Fill::Constant) {
+      value.fill_(fill.scale);
+      continue;
+    }
+    at::Tensor drawn = at::empty(value.sizes(), at::kFloat);
+    float* out = drawn.mutable_data_ptr<float>();
+    if (fill.kind == Fill::Normal) {
+      stream.normals(out, drawn.numel());
+      drawn.mul_(fill.scale);
+    } else {
+      stream.uniforms(out, drawn.numel());
+      drawn.mul_(2 * fill.scale).sub_(fill.scale);
+    }
+    value.copy_(drawn);
+  }
+}
+
+}  // namespace lpld

@@ -1,0 +1,37 @@
+// The real services: one line per call, each importing its module when it is first needed.
+
+import { readFileSync } from 'node:fs';
+import type { Services } from './services.ts';
+
+/** Loads the stage table (no native code) and wires everything else lazily. */
+export async function loadServices(): Promise<Services> {
+  const { STAGES } = await import('../stages/index.ts');
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  return {
+    version,
+    stages: STAGES,
+    presetNames: async () => (await import('../config.ts')).presetNames(),
+    loadConfig: async (source, overrides) => (await import('../config.ts')).loadConfig(source, { ...overrides }),
+    runPipeline: async (config, options) => (await import('../run.ts')).runPipeline(config, options),
+    planPipeline: async (config, options) => (await import('../run.ts')).planPipeline(config, options),
+    runStage: async (stage, config, options) => (await import('../run.ts')).runStage(stage, config, options),
+    openArtifact: async (dir, options) => (await import('../artifact.ts')).openArtifact(dir, options),
+    doctor: async () => {
+      const { diagnose, renderDoctor } = await import('../doctor.ts');
+      const report = await diagnose();
+      return { ok: report.ok, report, text: renderDoctor(report) };
+    },
+    install: async (options) => (await import('../install.ts')).installLibtorch(options),
+    formats: async () => (await import('../datasets/index.ts')).FORMATS,
+    openDataset: async (...call) => (await import('../datasets/index.ts')).openDataset(...call),
+    fetchDataset: async (...call) => (await import('../datasets/fetch.ts')).fetchDataset(...call),
+    sources: async () => (await import('../datasets/fetch.ts')).SOURCES,
+    importWeights: async (file, out) => {
+      const { readWeights } = await import('../interchange/index.ts');
+      const { writeSafetensors } = await import('../safetensors.ts');
+      const tensors = await readWeights(file);
+      return { tensors: Object.keys(tensors).length, ...(await writeSafetensors(out, tensors)) };
+    },
+    remakeReport: async (out, compare) => (await import('../report/index.ts')).remakeReport(out, compare),
+  };
+}

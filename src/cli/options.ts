@@ -1,0 +1,227 @@
+// Flags. Those of a stage are derived from its options table (a zod object): name, type, default, range and help come
+// from there and nowhere else. Global flags are declared here. A flag that was not given leaves no trace, so that
+// defaults stay with the table and presets.
+
+import { availableParallelism } from 'node:os';
+import { type Command, Option } from 'commander';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+import { expected, LpldError } from '../errors.ts';
+import { createProgress, type ProgressMode, type ProgressSink } from '../progress.ts';
+import type { Io } from './io.ts';
+import type { RuntimeOptions, StageTable } from './services.ts';
+
+/** The part of a JSON Schema that flags need. */
+interface Leaf {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly anyOf?: readonly Leaf[];
+  readonly items?: Leaf | false;
+  readonly prefixItems?: readonly Leaf[];
+  readonly properties?: Readonly<Record<string, Leaf>>;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly exclusiveMinimum?: number;
+  readonly exclusiveMaximum?: number;
+  readonly flag?: string | false;
+}
+
+export interface Flag {
+  readonly path: string; // dotted key in the config, e.g. 'synthesize.rBn'
+  readonly attribute: string; // commander's name of the value
+  readonly options: readonly Option[]; // two for a boolean: --x and --no-x
+}
+
+const kebab = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, '$1-$2').replaceAll('.', '-').toLowerCase();
+
+/**
+ * The flags of one section of the config.
+ *
+ * @param section - key of the section, prefix of every path
+ * @param table - options table; `.meta({flag: 'name'})` renames a flag, `.meta({flag: false})` leaves it out
+ */
+export function flagsOf(section: string, table: z.ZodObject): Flag[] {
+  const json = z.toJSONSchema(table, { io: 'input', unrepresentable: 'any' }) as Leaf;
+  return Object.entries(json.properties ?? {}).flatMap(([key, leaf]) => {
+    const field = table.shape[key] as z.ZodType;
+    const inner = unwrap(field);
+    if (leaf.flag === false) return [];
+    if (leaf.properties && inner instanceof z.ZodObject)
+      return flagsOf(`${section}.${key}`, inner).filter((flag) => flag.options.length > 0);
+    const nested = section.split('.').slice(1);
+    return [flagOf(leaf.flag ?? kebab([...nested, key].join('.')), `${section}.${key}`, leaf, field)];
+  });
+}
+
+function unwrap(field: z.ZodType): z.ZodType {
+  const inner = (field.def as { innerType?: z.ZodType }).innerType;
+  return inner === undefined ? field : unwrap(inner);
+}
+
+function flagOf(name: string, path: string, leaf: Leaf, field: z.ZodType): Flag {
+  const help = [leaf.description ?? path, note(leaf)].filter(Boolean).join(' ');
+  const attribute = new Option(`--${name}`).attributeName();
+  if (leaf.type === 'boolean') {
+    const on = new Option(`--${name}`, help);
+    const off = new Option(`--no-${name}`, help);
+    const options = leaf.default === true ? [off, on.hideHelp()] : [on, off.hideHelp()];
+    return { path, attribute, options };
+  }
+  const option = new Option(`--${name} <${metavar(leaf)}>`, help).argParser((text: string) => {
+    const value = coerce(text, leaf);
+    if (field.safeParse(value).success) return value;
+    throw new LpldError('E_CONFIG', expected(range(leaf), `--${name}`, text), { option: path });
+  });
+  return { path, attribute, options: [option] };
+}
+
+/** The value a flag's text stands for; text that fits no type comes back as it is and fails the check. */
+function coerce(text: string, leaf: Leaf): unknown {
+  const variants = leaf.anyOf ?? [leaf];
+  if (variants.some((v) => v.const === text || v.enum?.includes(text))) return text;
+  for (const v of variants) {
+    if (v.type === 'null' && (text === 'none' || text === 'null')) return null;
+    if ((v.type === 'number' || v.type === 'integer') && text.trim() !== '' && Number.isFinite(Number(text))) return Number(text);
+    if (v.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
+    if (v.type === 'array') {
+      const parts = text === '' ? [] : text.split(',');
+      return parts.map((part, i) => coerce(part, v.prefixItems?.[i] ?? (v.items || {})));
+    }
+    if (v.type === 'object') return parseYaml(text);
+  }
+  return text;
+}
+
+function metavar(leaf: Leaf): string {
+  const kinds = (leaf.anyOf ?? [leaf]).map((v) => v.type);
+  if (kinds.includes('array')) return 'a,b,...';
+  if (kinds.includes('integer')) return 'n';
+  return kinds.includes('number') ? 'x' : 'value';
+}
+
+/** What a leaf allows, in words: `integer 1 to 100`, `number > 0`, `resnet18 | convnet`. */
+export function range(leaf: Leaf): string {
+  if (leaf.anyOf) return leaf.anyOf.map((v) => (v.type === 'null' ? 'none' : range(v))).join(' or ');
+  if (leaf.enum) return leaf.enum.join(' | ');
+  if (leaf.const !== undefined) return String(leaf.const);
+  if (leaf.type === 'array') {
+    if (leaf.prefixItems) return leaf.prefixItems.map(range).join(', ');
+    return `list of ${leaf.items ? range(leaf.items) : 'values'}`;
+  }
+  const whole = (n: number | undefined): number | undefined => (Math.abs(n ?? 0) >= Number.MAX_SAFE_INTEGER ? undefined : n);
+  const low = whole(leaf.minimum);
+  const high = whole(leaf.maximum);
+  const type = leaf.type ?? 'value';
+  if (low !== undefined && high !== undefined) return `${type} ${low} to ${high}`;
+  const bounds = [
+    leaf.exclusiveMinimum !== undefined && `> ${leaf.exclusiveMinimum}`,
+    low !== undefined && `>= ${low}`,
+    leaf.exclusiveMaximum !== undefined && `< ${leaf.exclusiveMaximum}`,
+    high !== undefined && `<= ${high}`,
+  ].filter(Boolean);
+  return [type, bounds.join(' and ')].filter(Boolean).join(' ');
+}
+
+function note(leaf: Leaf): string {
+  const shown = Array.isArray(leaf.default) ? leaf.default.join(',') : leaf.default === null ? 'none' : leaf.default;
+  const parts = leaf.type === 'boolean' ? [] : [range(leaf)];
+  if (shown !== undefined) parts.push(`default: ${typeof shown === 'object' ? JSON.stringify(shown) : shown}`);
+  return parts.length > 0 ? `(${parts.join('; ')})` : '';
+}
+
+/** Overrides of the config from the flags that were given. */
+export function overridesOf(flags: readonly Flag[], values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    flags.filter((flag) => values[flag.attribute] !== undefined).map((flag) => [flag.path, values[flag.attribute]]),
+  );
+}
+
+/** --set key=value, repeated; values are read as YAML (numbers, true, [1, 2], text). */
+export function setOption(): Option {
+  return new Option('--set <key=value>', 'override one key of the config, e.g. synthesize.iterations=500; may be repeated')
+    .default({}, 'none')
+    .argParser((text: string, before: unknown) => {
+      const at = text.indexOf('=');
+      if (at < 1) throw new LpldError('E_CONFIG', expected('key=value', '--set', text));
+      return { ...(before as object), [text.slice(0, at).trim()]: readYaml(text.slice(at + 1)) };
+    });
+}
+
+function readYaml(text: string): unknown {
+  try {
+    return parseYaml(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+export interface Globals {
+  readonly device: RuntimeOptions['device'];
+  readonly threads?: number;
+  readonly memory?: number;
+  readonly deterministic?: boolean;
+  readonly progress?: ProgressMode;
+  readonly quiet?: boolean;
+  readonly json?: boolean;
+  readonly seed?: number;
+  readonly precision?: string;
+}
+
+/** Bytes from `8G`, `512M`, `1.5 GiB` or a plain number; K, M, G, T are powers of 1024. */
+export function parseBytes(text: string): number {
+  const match = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*$/i.exec(text);
+  const bytes = match ? Math.floor(Number(match[1]) * 1024 ** ' KMGT'.indexOf((match[2] || ' ').toUpperCase())) : 0;
+  if (!(bytes > 0)) throw new LpldError('E_CONFIG', expected('a size such as 8G or 512M', '--memory', text));
+  return bytes;
+}
+
+function integer(name: string, low: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (Number.isSafeInteger(value) && value >= low) return value;
+    throw new LpldError('E_CONFIG', expected(`integer >= ${low}`, name, text));
+  };
+}
+
+function device(text: string): string {
+  if (/^(auto|cpu|cuda|cuda:\d+)$/.test(text)) return text;
+  throw new LpldError('E_CONFIG', expected('auto, cpu, cuda or cuda:N', '--device', text));
+}
+
+/** Declares the options every command understands, before or after the command's name. */
+export function addGlobals(program: Command): void {
+  const options = [
+    new Option('--device <name>', 'auto, cpu, cuda or cuda:N; auto takes a GPU that can be used').default('auto').argParser(device),
+    new Option('--threads <n>', `CPU threads (integer >= 1; default: all, ${availableParallelism()} here)`).argParser(integer('--threads', 1)),
+    new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
+    new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
+    new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(integer('--seed', 0)),
+    new Option('--precision <p>', "arithmetic of all stages (default: the config's)").choices(['fp32', 'tf32', 'bf16']),
+    new Option('--progress <mode>', 'on stderr (default: bar on a terminal, else plain)').choices(['bar', 'plain', 'json', 'none']),
+    new Option('-q, --quiet', 'no progress, only results and errors (default: off)'),
+    new Option('--json', 'print the result as one JSON document, the last line of stdout (default: off)'),
+  ];
+  for (const option of options) program.addOption(option);
+}
+
+export function runtimeOf(globals: Globals): RuntimeOptions {
+  const { device, threads = null, memory = null, deterministic = false } = globals;
+  return { device, threads, memory, deterministic };
+}
+
+export function progressOf(globals: Globals, io: Io): ProgressSink {
+  const mode = globals.progress ?? (globals.quiet ? 'none' : 'bar');
+  return createProgress(mode, io.stderr, { color: !io.env['NO_COLOR'] });
+}
+
+/** Overrides that --seed and --precision mean for the given stages. */
+export function globalOverrides(globals: Globals, stages: readonly StageTable[]): Record<string, unknown> {
+  const overrides: Record<string, unknown> = {};
+  if (globals.seed !== undefined) overrides['seed'] = globals.seed;
+  if (globals.precision !== undefined)
+    for (const { name, options } of stages) if ('precision' in options.shape) overrides[`${name}.precision`] = globals.precision;
+  return overrides;
+}

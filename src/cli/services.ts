@@ -1,0 +1,85 @@
+// Everything commands call, behind one interface: tests pass fakes, and each module is imported only by the command that
+// needs it, so that --help, doctor, presets, inspect and data list never load the native addon.
+
+import type { z } from 'zod';
+import type { Config } from '../config.ts';
+import type { FetchOptions, Source } from '../datasets/fetch.ts';
+import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
+import type { InstallOptions } from '../install.ts';
+import type { LibtorchLocation } from '../libtorch.ts';
+import type { ProgressSink } from '../progress.ts';
+import type { RunReport } from '../report/index.ts';
+import type { PlannedStage } from '../report/table.ts';
+import type { StageName } from '../stages/types.ts';
+
+/** What flags and help need of a stage. */
+export interface StageTable {
+  readonly name: StageName;
+  readonly summary: string;
+  readonly inputs: readonly string[];
+  readonly options: z.ZodObject;
+}
+
+/** How to compute, as asked for; null leaves the choice to the run. */
+export interface RuntimeOptions {
+  readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+  readonly threads: number | null;
+  readonly memory: number | null; // bytes
+  readonly deterministic: boolean;
+}
+
+export interface RunOptions {
+  readonly out: string;
+  readonly runtime: RuntimeOptions;
+  readonly restartFrom?: StageName;
+  readonly progress: ProgressSink;
+  readonly signal: AbortSignal;
+  readonly verifyData: boolean;
+}
+
+export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
+  readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
+}
+
+/** The part of an Artifact that is printed. */
+export interface MadeArtifact {
+  readonly dir: string;
+  readonly id: string;
+  readonly manifest: {
+    readonly stage: string;
+    readonly summary: unknown;
+    readonly files: readonly { readonly path: string; readonly bytes: number; readonly sha256: string }[];
+    readonly inputs: Readonly<Record<string, string>>;
+    readonly stageVersion: number;
+    readonly deviceClass: string;
+    readonly precision: string;
+  };
+}
+
+export interface Diagnosis {
+  readonly ok: boolean;
+  readonly report: object; // machine-readable
+  readonly text: string; // the same for people
+}
+
+export interface Services {
+  readonly version: string;
+  readonly stages: readonly StageTable[];
+  presetNames(): Promise<readonly string[]>;
+  /** @throws {LpldError} E_CONFIG: unknown preset or key (with the nearest one), value out of range */
+  loadConfig(source: string, overrides: Readonly<Record<string, unknown>>): Promise<Config>;
+  runPipeline(config: Config, options: RunOptions): Promise<RunReport>;
+  planPipeline(config: Config, options: RunOptions): Promise<{ readonly stages: readonly PlannedStage[] }>;
+  runStage(stage: StageName, config: Config, options: StageOptions): Promise<MadeArtifact>;
+  openArtifact(dir: string, options: { verify: boolean }): Promise<MadeArtifact>;
+  doctor(): Promise<Diagnosis>;
+  install(options: InstallOptions): Promise<Pick<LibtorchLocation, 'root' | 'version' | 'cuda'>>;
+  formats(): Promise<readonly DatasetFormat[]>;
+  openDataset(format: string, path: string, options: DatasetOptions): Promise<Dataset>;
+  fetchDataset(name: string, out: string, options: FetchOptions): Promise<Dataset>;
+  /** What `data fetch` knows. */
+  sources(): Promise<readonly Pick<Source, 'name' | 'summary' | 'format'>[]>;
+  /** Reads weights of any known format and writes them to `out` as safetensors. */
+  importWeights(file: string, out: string): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
+  remakeReport(out: string, compare: readonly string[]): Promise<string>;
+}

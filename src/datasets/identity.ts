@@ -1,0 +1,53 @@
+// Dataset.id: which data this is, in one SHA-256.
+// The invariant: equal ids mean equal names and sizes of all files, and equal bytes of the small ones (below 1 MiB, in
+// name order up to 64 MiB in all) or, with `verify`, of every file. Class subsets and skipped files have ids of their own.
+
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { hashFile } from '../atomic-file.ts';
+import { byBytes, checkCancelled, orderedMap } from './files.ts';
+
+/** Files of at least this many bytes count by name and size only, unless all are verified. */
+export const SMALL_FILE_BYTES = 1 << 20;
+/** Small files are hashed in name order until the next one would pass this total. */
+export const HASHED_BYTES_LIMIT = 64 << 20;
+
+export interface SizedFile {
+  readonly name: string; // relative to the dataset's folder, '/' between parts
+  readonly size: number; // bytes
+}
+
+export interface IdentityOptions {
+  readonly verify: boolean; // hash every file
+  /** Further facts that make another dataset of the same files, in a fixed order. */
+  readonly facts: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The id of a dataset of files.
+ *
+ * @param folder - what the names are relative to; not part of the id
+ * @returns 64 hexadecimal digits
+ * @throws {LpldError} E_DATA with the path if a file cannot be read
+ */
+export async function datasetId(folder: string, files: readonly SizedFile[], options: IdentityOptions): Promise<string> {
+  const sorted = [...files].sort((a, b) => byBytes(a.name, b.name));
+  let budget = HASHED_BYTES_LIMIT;
+  const plan = sorted.map((file) => {
+    const small = file.size < SMALL_FILE_BYTES && file.size <= budget;
+    if (small) budget -= file.size;
+    else if (file.size < SMALL_FILE_BYTES) budget = 0;
+    return { ...file, content: options.verify || small };
+  });
+  const id = createHash('sha256');
+  for (const fact of options.facts) id.update(`${JSON.stringify(fact)}\n`);
+  const hashes = orderedMap(plan, 8, (file) => (file.content ? hashFile(join(folder, file.name)) : Promise.resolve('')));
+  let i = 0;
+  for await (const hash of hashes) {
+    checkCancelled(options.signal);
+    const { name, size } = plan[i++]!;
+    id.update(`${JSON.stringify(name)} ${size} ${hash}\n`);
+  }
+  return id.digest('hex');
+}

@@ -1,0 +1,110 @@
+// Which classes share a forward pass of synthesis. The plan is computed once from the full class list, written to the
+// manifest and kept by resume, shards and class selections: rounding is amplified by the loop, so a class met in other
+// company would come out different. Statistics, losses and draws stay per class.
+// Source: docs/architecture.md, class groups.
+
+import { expected, LpldError } from './errors.ts';
+
+/** forwards[f] lists the class ids that share forward f, in batch order. */
+export interface GroupPlan {
+  readonly classesPerForward: number;
+  readonly forwards: readonly (readonly number[])[];
+}
+
+/**
+ * Cuts the class list into consecutive blocks.
+ *
+ * @param classIds - all classes of the run, unique, in the order wanted
+ * @param classesPerForward - at least 1; the last block may be smaller
+ * @throws {LpldError} E_CONFIG for an empty list, a repeated class or a size below one
+ */
+export function groupPlan(options: { classIds: ArrayLike<number>; classesPerForward: number }): GroupPlan {
+  const classIds = Array.from(options.classIds);
+  const size = options.classesPerForward;
+  if (!(Number.isInteger(size) && size >= 1))
+    throw new LpldError('E_CONFIG', expected('an integer of at least 1', 'classesPerForward', size));
+  if (classIds.length === 0 || new Set(classIds).size !== classIds.length)
+    throw new LpldError('E_CONFIG', expected('at least one class, each once', 'classes', classIds.join(',')));
+  const forwards: number[][] = [];
+  for (let at = 0; at < classIds.length; at += size) forwards.push(classIds.slice(at, at + size));
+  return { classesPerForward: size, forwards };
+}
+
+/** All of the plan, the forwards of some classes, or one of `count` near-equal runs of forwards. */
+export type GroupSelection =
+  | 'all'
+  | { readonly classes: ArrayLike<number> }
+  | { readonly shard: number; readonly count: number };
+
+/**
+ * The forwards a run computes. Whole forwards only.
+ *
+ * @returns indices into plan.forwards, ascending
+ * @throws {LpldError} E_CONFIG for classes that cut a forward or are not in the plan, for a shard outside 0 .. count-1,
+ *   for more shards than forwards
+ */
+export function selectGroups(plan: GroupPlan, selection: GroupSelection): number[] {
+  const all = Array.from(plan.forwards.keys());
+  if (selection === 'all') return all;
+  if ('shard' in selection) {
+    const { shard, count } = selection;
+    if (!(Number.isInteger(count) && count >= 1 && count <= all.length))
+      throw new LpldError(
+        'E_CONFIG',
+        expected(`1 to ${all.length} shards`, 'shard', `${shard}/${count}`, shardAdvice(plan)),
+      );
+    if (!(Number.isInteger(shard) && shard >= 0 && shard < count))
+      throw new LpldError('E_CONFIG', expected(`an index in 0..${count - 1}`, 'shard', shard));
+    return all.slice(Math.floor((shard * all.length) / count), Math.floor(((shard + 1) * all.length) / count));
+  }
+  const wanted = new Set(Array.from(selection.classes));
+  const chosen = all.filter((f) => plan.forwards[f]!.some((id) => wanted.has(id)));
+  const members = new Set(chosen.flatMap((f) => plan.forwards[f]!));
+  const unknown = [...wanted].filter((id) => !members.has(id));
+  if (wanted.size === 0 || unknown.length > 0)
+    throw new LpldError('E_CONFIG', expected('classes of the group plan', 'classes', unknown.join(',')));
+  if (members.size !== wanted.size) {
+    const whole = chosen.map((f) => plan.forwards[f]!.join(',')).join(' | ');
+    throw new LpldError(
+      'E_CONFIG',
+      expected('whole groups', 'classes', [...wanted].join(','), `choose all of ${whole}, or none of a group`),
+    );
+  }
+  return chosen;
+}
+
+function shardAdvice(plan: GroupPlan): string {
+  return `a shard takes whole groups of ${plan.classesPerForward} classes: use fewer shards or smaller groups`;
+}
+
+/**
+ * The largest number of classes whose images fit one forward.
+ *
+ * @param options.ipc - images per class in the forward
+ * @param options.bytesPerImage - activations, gradients and optimizer state of one image
+ * @param options.memory - budget, bytes
+ * @param options.cacheImages - images beyond which a CPU gets slower per image; null where memory alone decides
+ * @returns at least 1
+ * @throws {LpldError} E_DEVICE if not even one class fits the memory
+ */
+export function classesPerForward(options: {
+  ipc: number;
+  bytesPerImage: number;
+  memory: number;
+  cacheImages: number | null;
+}): number {
+  const { ipc, bytesPerImage, memory, cacheImages } = options;
+  const fit = Math.floor(memory / (bytesPerImage * ipc));
+  if (!(fit >= 1))
+    throw new LpldError(
+      'E_DEVICE',
+      expected(
+        `${bytesPerImage * ipc} bytes for one class of ${ipc} images`,
+        'memory',
+        memory,
+        'lower ipc or the image size',
+      ),
+      { reason: 'memory', bytes: bytesPerImage * ipc, memory },
+    );
+  return cacheImages === null ? fit : Math.max(1, Math.min(fit, Math.floor(cacheImages / ipc)));
+}

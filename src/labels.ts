@@ -1,0 +1,273 @@
+// LabelStore: random access to the records of a published label store. A record is a Recipe and the teacher's encoded
+// answer for it; its rows are read by file offset, whatever the size of the store, and a few shards stay open.
+// The format is label-format.ts (and docs/label-format.md), writing is label-writer.ts.
+// Source: DESIGN section 7.
+
+import type { Artifact } from './artifact.ts';
+import { expected, LpldError } from './errors.ts';
+import {
+  BASIS_FILE,
+  checkIndex,
+  checkShard,
+  LABEL_PREFIX,
+  LABELS_FILE,
+  type LabelsIndex,
+  RECIPE_NAMES,
+  RECIPE_ROW_BYTES,
+  type ShardEntry,
+} from './label-format.ts';
+import type { LabelRecords } from './label-writer.ts';
+import type { Recipes } from './native.ts';
+import { readHeader, SafetensorsFile } from './safetensors.ts';
+import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
+
+export type { LabelHeader, LabelPlan, LabelsIndex, ShardEntry } from './label-format.ts';
+export { shardFile, shardOf } from './label-format.ts';
+export { type LabelRecords, LabelWriter } from './label-writer.ts';
+
+const OPEN_SHARDS = 16;
+
+interface Shard {
+  readonly entry: ShardEntry;
+  readonly path: string;
+  readonly first: number; // position of its first record in the store
+  readonly offset: Float64Array; // [records + 1] rows; exact below 2^53
+}
+
+interface Field {
+  readonly name: string; // in the shard
+  readonly dtype: DType;
+  readonly row: readonly number[];
+}
+
+/** Where the bytes of a store are. All but `file` and `fullStore` add up to `file`. */
+export interface LabelBytes {
+  readonly payload: number; // the codec's tensors
+  readonly recipes: number; // 0 when they are derived
+  readonly index: number; // recordId, recordOffset
+  readonly basis: number; // what the codec stored once
+  readonly container: number; // safetensors headers, labels.json and whatever else the artifact's files hold
+  readonly file: number; // sum of all files of the manifest
+  /** Dense f16 logits (and recipes of the same kind) for every image of every epoch of the full plan. */
+  readonly fullStore: number;
+  readonly compression: number; // fullStore / file
+  readonly perImage: number; // file / N
+}
+
+/** Consecutive records of one shard, and where their rows go. */
+interface Run {
+  readonly shard: Shard;
+  start: number; // record of the shard
+  end: number;
+  readonly row: number; // first row in the answer
+}
+
+export class LabelStore {
+  readonly artifact: Artifact;
+  readonly index: LabelsIndex;
+  /** Ids of all records, rising. [R] */
+  readonly recordIds: Int32Array;
+  readonly basis: TensorMap;
+  readonly #shards: readonly Shard[];
+  readonly #fields: readonly Field[];
+  readonly #bytes: LabelBytes;
+  readonly #open = new Map<string, SafetensorsFile>(); // in order of last use
+  #queue: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    artifact: Artifact,
+    index: LabelsIndex,
+    found: { recordIds: Int32Array; basis: TensorMap; shards: Shard[]; fields: Field[]; bytes: LabelBytes },
+  ) {
+    this.artifact = artifact;
+    this.index = index;
+    this.recordIds = found.recordIds;
+    this.basis = found.basis;
+    this.#shards = found.shards;
+    this.#fields = found.fields;
+    this.#bytes = found.bytes;
+  }
+
+  get numRecords(): number {
+    return this.recordIds.length;
+  }
+
+  /**
+   * Opens a store: labels.json, every shard's header, record ids and offsets are read and checked; no label is.
+   * @throws {LpldError} E_DATA with details.path: a missing shard, ids outside it or falling, tensors that do not fit
+   */
+  static async open(artifact: Artifact): Promise<LabelStore> {
+    const index = checkIndex(await artifact.readJson(LABELS_FILE), artifact.path(LABELS_FILE));
+    const ids = new Int32Array(index.shards.reduce((sum, s) => sum + s.records, 0));
+    const shards: Shard[] = [];
+    let fields: Field[] = [];
+    let first = 0;
+    let payload = 0;
+    for (const entry of index.shards) {
+      const file = await SafetensorsFile.open(artifact.path(entry.file));
+      try {
+        const labels = checkShard(file.header, entry, index.recipes, file.path);
+        const names = [...(index.recipes === 'explicit' ? RECIPE_NAMES : []), ...labels];
+        const here = names.map((name) => {
+          const { dtype, shape } = file.entry(name);
+          return { name, dtype, row: shape.slice(1) };
+        });
+        if (shards.length === 0) fields = here;
+        else if (JSON.stringify(fields) !== JSON.stringify(here))
+          refuse(file.path, JSON.stringify(fields), 'the tensors of every shard', JSON.stringify(here));
+        for (const name of labels) payload += file.entry(name).end - file.entry(name).begin;
+        const own = checkIds(arrayOf(await file.tensor('recordId'), 'I32'), entry, file.path);
+        const offset = checkOffset(arrayOf(await file.tensor('recordOffset'), 'I64'), entry, file.path);
+        ids.set(own, first);
+        shards.push({ entry, path: file.path, first, offset });
+      } finally {
+        await file.close();
+      }
+      first += entry.records;
+    }
+    const basis = artifact.has(BASIS_FILE) ? await artifact.readTensors(BASIS_FILE) : {};
+    const bytes = await account(artifact, index, payload);
+    return new LabelStore(artifact, index, { recordIds: ids, basis, shards, fields, bytes });
+  }
+
+  /**
+   * Reads records by position, in the order asked for; a position may come twice.
+   *
+   * @param positions - [n] in [0, numRecords)
+   * @returns ids [n], offset I32 [n+1], recipes (null when derived) and codec tensors with rows concatenated
+   * @throws {LpldError} E_INTERNAL for a position outside the store; E_DATA for a damaged shard
+   */
+  readRecords(positions: Int32Array): Promise<LabelRecords> {
+    const turn = this.#queue.then(() => this.#read(positions)); // one at a time: an open shard is not closed under a reader
+    this.#queue = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Bytes on disk by purpose, compression against the full dense f16 store, and bytes per image. */
+  bytes(): LabelBytes {
+    return this.#bytes;
+  }
+
+  /** Closes the shards that are open. The store may be read again afterwards. */
+  async close(): Promise<void> {
+    await this.#queue;
+    for (const file of this.#open.values()) await file.close();
+    this.#open.clear();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #read(positions: Int32Array): Promise<LabelRecords> {
+    const { runs, offset } = this.#plan(positions);
+    const rows = offset[positions.length]!;
+    const views = this.#fields.map(({ dtype, row }): TensorView => {
+      const data = new Uint8Array(rows * elements(row) * DTYPE_BYTES[dtype]);
+      return { dtype, shape: [rows, ...row], data };
+    });
+    for (const { shard, start, end, row } of runs) {
+      const file = await this.#file(shard);
+      const [from, to] = [shard.offset[start]!, shard.offset[end]!];
+      const reads = this.#fields.map((field, i) => {
+        const size = elements(field.row) * DTYPE_BYTES[field.dtype];
+        const target = views[i]!.data.subarray(row * size, (row + to - from) * size);
+        return file.rowsInto(field.name, from, to, target);
+      });
+      // Wait for all, so that no read is left running when one fails.
+      for (const result of await Promise.allSettled(reads)) if (result.status === 'rejected') throw result.reason;
+    }
+    const offsetView = tensor('I32', [offset.length], offset);
+    const byName = new Map(this.#fields.map(({ name }, i) => [name, views[i]!]));
+    const tensors = [...byName].filter(([name]) => name.startsWith(LABEL_PREFIX));
+    return {
+      recordIds: positions.map((p) => this.recordIds[p]!),
+      offset: offsetView,
+      recipes: this.index.recipes === 'derived' ? null : recipesOf(offsetView, byName),
+      tensors: Object.fromEntries(tensors.map(([name, view]) => [name.slice(LABEL_PREFIX.length), view])),
+    };
+  }
+
+  /** Cuts positions into runs of neighbours inside a shard. */
+  #plan(positions: Int32Array): { runs: Run[]; offset: Int32Array<ArrayBuffer> } {
+    const runs: Run[] = [];
+    const offset = new Int32Array(positions.length + 1);
+    for (const [i, position] of positions.entries()) {
+      if (position < 0 || position >= this.numRecords)
+        throw new LpldError('E_INTERNAL', expected(`a position in [0, ${this.numRecords})`, 'readRecords', position));
+      const shard = this.#shardAt(position);
+      const record = position - shard.first;
+      const last = runs.at(-1);
+      if (last?.shard === shard && last.end === record) last.end += 1;
+      else runs.push({ shard, start: record, end: record + 1, row: offset[i]! });
+      offset[i + 1] = offset[i]! + shard.offset[record + 1]! - shard.offset[record]!;
+    }
+    return { runs, offset };
+  }
+
+  /** The shard of a position, by bisection. */
+  #shardAt(position: number): Shard {
+    let low = 0;
+    let high = this.#shards.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#shards[middle]!.first <= position) low = middle;
+      else high = middle - 1;
+    }
+    return this.#shards[low]!;
+  }
+
+  async #file(shard: Shard): Promise<SafetensorsFile> {
+    const found = this.#open.get(shard.path);
+    const file = found ?? (await SafetensorsFile.open(shard.path));
+    if (found === undefined) checkShard(file.header, shard.entry, this.index.recipes, shard.path);
+    this.#open.delete(shard.path);
+    this.#open.set(shard.path, file);
+    if (this.#open.size > OPEN_SHARDS) {
+      const [path, oldest] = this.#open.entries().next().value!;
+      this.#open.delete(path);
+      await oldest.close();
+    }
+    return file;
+  }
+}
+
+function recipesOf(offset: TensorView, byName: ReadonlyMap<string, TensorView>): Recipes {
+  return { offset, ...Object.fromEntries(RECIPE_NAMES.map((name) => [name, byName.get(name)!])) } as unknown as Recipes;
+}
+
+function refuse(path: string, what: string, name: string, received: unknown): never {
+  throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path });
+}
+
+function checkIds(ids: Int32Array, entry: ShardEntry, path: string): Int32Array {
+  for (const [i, id] of ids.entries())
+    if (i > 0 && id <= ids[i - 1]!) refuse(path, `an id above ${ids[i - 1]}`, 'recordId', id);
+  if (ids[0] !== entry.firstId || ids.at(-1) !== entry.lastId)
+    refuse(path, `ids ${entry.firstId} to ${entry.lastId}`, 'recordId', `${ids[0]} to ${ids.at(-1)}`);
+  return ids;
+}
+
+function checkOffset(offset: BigInt64Array, entry: ShardEntry, path: string): Float64Array {
+  const rows = Float64Array.from(offset, Number);
+  for (const [i, at] of rows.entries())
+    if (i > 0 && at < rows[i - 1]!) refuse(path, `at least ${rows[i - 1]}`, 'recordOffset', at);
+  if (rows[0] !== 0 || rows.at(-1) !== entry.rows)
+    refuse(path, `0 to ${entry.rows}`, 'recordOffset', `${rows[0]} to ${rows.at(-1)}`);
+  return rows;
+}
+
+async function account(artifact: Artifact, index: LabelsIndex, payload: number): Promise<LabelBytes> {
+  const records = index.shards.reduce((sum, s) => sum + s.records, 0);
+  const rows = index.shards.reduce((sum, s) => sum + s.rows, 0);
+  const recipeRow = index.recipes === 'explicit' ? RECIPE_ROW_BYTES : 0;
+  const recipes = rows * recipeRow;
+  const indexBytes = 4 * records + 8 * (records + index.shards.length);
+  const basisHeader = artifact.has(BASIS_FILE) ? await readHeader(artifact.path(BASIS_FILE)) : null;
+  const basis = basisHeader === null ? 0 : basisHeader.fileBytes - basisHeader.dataStart;
+  const file = artifact.manifest.files.reduce((sum, f) => sum + f.bytes, 0);
+  const container = file - payload - recipes - indexBytes - basis;
+  const fullStore = index.plan.epochs * index.plan.images * (2 * index.numClasses + recipeRow);
+  const shares = { payload, recipes, index: indexBytes, basis, container, file };
+  return { ...shares, fullStore, compression: fullStore / file, perImage: file / index.plan.images };
+}

@@ -1,0 +1,142 @@
+// Rows of Recipes are compared with the single draws of test/draw.test.ts.
+
+import { describe, expect, test } from 'vitest';
+import type { Recipes } from '../src/native.ts';
+import {
+  type AugmentSpec,
+  concatRecipes,
+  drawCrop,
+  drawCutMix,
+  drawFlip,
+  drawRecipes,
+  epochOrder,
+  evaluationRecipes,
+  LABEL_STREAMS,
+  type RecipeBatch,
+  type RecipeOptions,
+  sliceRecipes,
+  TRAIN_STREAMS,
+} from '../src/recipe.ts';
+import { permutation } from '../src/rng.ts';
+import { arrayOf, tensor } from '../src/tensor.ts';
+
+const refusal = (code: string) => expect.objectContaining({ code });
+const SIZES = Int32Array.of(64, 64, 32, 48, 50, 20, 64, 64, 224, 200);
+const augment: AugmentSpec = { crop: { scale: [0.08, 1] }, flip: true, mix: 'cutmix' };
+const options: RecipeOptions = { seed: 42n, augment, sizes: SIZES, inputSize: 32, purposes: LABEL_STREAMS };
+const batch = (indices: number[], epoch: number, number: number): RecipeBatch => ({
+  indices: Int32Array.from(indices),
+  view: epoch,
+  batch: number,
+  epoch,
+});
+const three = [batch([3, 0, 4], 0, 0), batch([1, 2], 0, 1), batch([4, 3, 1], 1, 0)];
+const read = (r: Recipes) => ({
+  offset: Array.from(arrayOf(r.offset, 'I32')),
+  index: Array.from(arrayOf(r.index, 'I32')),
+  crop: Array.from(arrayOf(r.crop, 'I32')),
+  flip: Array.from(arrayOf(r.flip, 'U8')),
+  mixKind: Array.from(arrayOf(r.mixKind, 'U8')),
+  mixIndex: Array.from(arrayOf(r.mixIndex, 'I32')),
+  mixBox: Array.from(arrayOf(r.mixBox, 'I32')),
+  lambda: Array.from(arrayOf(r.lambda, 'F32')),
+  shapes: Object.values(r).map((v) => v.shape.join('x')),
+});
+
+describe('drawRecipes', () => {
+  test('rows hold the single draws of their image, epoch and batch', () => {
+    const r = read(drawRecipes(three, options));
+    expect(r.offset).toEqual([0, 3, 5, 8]);
+    expect(r.index).toEqual([3, 0, 4, 1, 2, 4, 3, 1]);
+    for (const [s, b] of three.entries()) {
+      const first = r.offset[s]!;
+      const n = b.indices.length;
+      const { box } = drawCutMix(42n, b.batch, b.epoch, 32);
+      expect(r.mixIndex.slice(first, first + n)).toEqual(Array.from(permutation(42n, 5, b.batch, b.epoch, n)));
+      for (let i = 0; i < n; i++) {
+        const image = b.indices[i]!;
+        const row = first + i;
+        const size = [SIZES[2 * image]!, SIZES[2 * image + 1]!] as const;
+        expect(r.crop.slice(4 * row, 4 * row + 4)).toEqual(drawCrop(42n, 2, image, b.epoch, ...size, [0.08, 1]));
+        expect(r.flip[row]).toBe(drawFlip(42n, 3, image, b.epoch));
+        expect(r.mixKind[row]).toBe(1);
+        expect(r.mixBox.slice(4 * row, 4 * row + 4)).toEqual(box);
+        expect(r.lambda[row]).toBe(Math.fround(1 - (box[2] * box[3]) / 1024));
+      }
+    }
+  });
+
+  test('a batch drawn alone is the batch drawn among others, from either form of sizes', () => {
+    const all = drawRecipes(three, options);
+    const sizes = (i: number) => [SIZES[2 * i]!, SIZES[2 * i + 1]!] as const;
+    for (let s = 0; s < 3; s++)
+      expect(read(drawRecipes([three[s]!], { ...options, sizes }))).toEqual(read(sliceRecipes(all, s, s + 1)));
+  });
+
+  test('without crop, flip and mix: whole images, own partner, empty box, lambda 1', () => {
+    const r = read(drawRecipes(three, { ...options, augment: { crop: null, flip: false, mix: 'none' } }));
+    expect(r.crop.slice(0, 12)).toEqual([0, 0, 64, 64, 0, 0, 64, 64, 0, 0, 224, 200]);
+    expect(r.mixIndex).toEqual([0, 1, 2, 0, 1, 0, 1, 2]);
+    expect(new Set([...r.flip, ...r.mixKind, ...r.mixBox])).toEqual(new Set([0]));
+    expect(new Set(r.lambda)).toEqual(new Set([1]));
+  });
+
+  test('teacher training draws from other streams than labels', () => {
+    const label = read(drawRecipes(three, options));
+    const train = read(drawRecipes(three, { ...options, purposes: TRAIN_STREAMS }));
+    expect(train.crop).not.toEqual(label.crop);
+    expect(Array.from(epochOrder(1n, TRAIN_STREAMS.order, 0, 50))).not.toEqual(
+      Array.from(epochOrder(1n, LABEL_STREAMS.order, 0, 50)),
+    );
+  });
+
+  test('an image outside the store and an empty batch are refused', () => {
+    for (const index of [5, -1])
+      expect(() => drawRecipes([batch([index], 0, 0)], options)).toThrowError(refusal('E_MISMATCH'));
+    expect(() => drawRecipes([batch([], 0, 0)], options)).toThrowError(refusal('E_INTERNAL'));
+  });
+
+  test('epochOrder is the permutation of its epoch', () => {
+    expect(Array.from(epochOrder(42n, 1, 1, 10))).toEqual([0, 8, 4, 5, 9, 2, 3, 7, 6, 1]);
+  });
+});
+
+describe('sliceRecipes, concatRecipes, evaluationRecipes', () => {
+  test('slices put together again are the whole', () => {
+    const all = drawRecipes(three, options);
+    expect(read(concatRecipes([sliceRecipes(all, 0, 1), sliceRecipes(all, 1, 1), sliceRecipes(all, 1, 3)]))).toEqual(
+      read(all),
+    );
+  });
+
+  test('a slice of a slice and an empty slice have consistent shapes', () => {
+    const all = drawRecipes(three, options);
+    expect(read(sliceRecipes(sliceRecipes(all, 1, 3), 1, 2))).toEqual(read(sliceRecipes(all, 2, 3)));
+    const none = sliceRecipes(all, 2, 2);
+    expect(read(none).offset).toEqual([0]);
+    expect(none.crop).toEqual(tensor('I32', [0, 4], new Int32Array(0)));
+  });
+
+  test.each([
+    [-1, 1],
+    [2, 1],
+    [0, 4],
+    [Number.NaN, 1],
+  ])('refuses batches %d..%d of three', (s0, s1) => {
+    expect(() => sliceRecipes(drawRecipes(three, options), s0, s1)).toThrowError(refusal('E_INTERNAL'));
+  });
+
+  test('evaluation shows every image once, in order and whole', () => {
+    const r = read(evaluationRecipes(5, SIZES, 2));
+    expect(r.offset).toEqual([0, 2, 4, 5]);
+    expect(r.index).toEqual([0, 1, 2, 3, 4]);
+    expect(r.crop.slice(4, 12)).toEqual([0, 0, 32, 48, 0, 0, 50, 20]);
+    expect(new Set([...r.flip, ...r.mixKind])).toEqual(new Set([0]));
+  });
+
+  test('evaluation of the central square', () => {
+    const r = read(evaluationRecipes(5, SIZES, 2, { center: 0.875 }));
+    expect(r.crop.slice(4, 12)).toEqual([2, 10, 28, 28, 16, 1, 18, 18]);
+    expect(() => evaluationRecipes(1, SIZES, 1, { center: 0 })).toThrowError(refusal('E_CONFIG'));
+  });
+});

@@ -1,0 +1,93 @@
+// The addon, and native models and stores as the tests need them. Nothing here skips: without the addon a test fails.
+
+import { loadNative } from '../../src/addon.ts';
+import type { ModelSpec, NativeBinding, NativeImageStore, NativeModel, NativeOps, Recipes } from '../../src/native.ts';
+import type { TensorMap, TensorView } from '../../src/tensor.ts';
+import { golden, goldenTensor } from './golden.ts';
+import { goldenWeights, imageBytes } from './tensors.ts';
+
+export const native = (): NativeBinding => loadNative();
+export const ops = (): NativeOps => loadNative().ops;
+
+/** Bit-equal fp32 on one thread: what comparisons with references run under. */
+export const EXACT = { precision: 'fp32', threads: 1, deterministic: true } as const;
+
+/** An entry of the golden models file. */
+export interface GoldenModel {
+  readonly arch: string;
+  readonly stem: 'imagenet' | 'small';
+  readonly numClasses: number;
+  readonly inChannels: number;
+  readonly inputSize: number;
+  readonly widths: number[];
+  readonly pooling: 'avg' | 'max';
+  readonly logits: boolean;
+  readonly norms: [string, number][];
+}
+
+export const goldenModels = (): Record<string, GoldenModel> =>
+  golden('models').info['models'] as Record<string, GoldenModel>;
+
+/** torchvision's names and shapes of a golden model, in order, without num_batches_tracked. */
+export function goldenShapes(key: string): [string, number[]][] {
+  const file = golden(`names-${goldenModels()[key]!.stem}`);
+  return (file.info['tensors'] as Record<string, [string, number[]][]>)[key]!;
+}
+
+export function specOf(key: string, inputSize?: number): ModelSpec {
+  const m = goldenModels()[key]!;
+  return {
+    arch: m.arch,
+    numClasses: m.numClasses,
+    inChannels: m.inChannels,
+    inputSize: inputSize ?? m.inputSize,
+    options: { stem: m.stem, widths: m.widths, pooling: m.pooling },
+    device: 'cpu',
+    seed: 1n,
+  };
+}
+
+/** `weights` plus whatever the model keeps that the golden fill does not name (num_batches_tracked). */
+export function completed(model: NativeModel, weights: TensorMap): TensorMap {
+  const out = { ...weights };
+  for (const [name, view] of Object.entries(model.stateDict()))
+    if (name.endsWith('num_batches_tracked')) out[name] = view;
+  return out;
+}
+
+/** A model of the golden list with golden weights. The caller disposes it. */
+export function goldenModel(key: string, inputSize?: number): NativeModel {
+  const model = native().createModel(specOf(key, inputSize));
+  model.loadStateDict(completed(model, goldenWeights(goldenShapes(key))));
+  return model;
+}
+
+/** The twelve grey images of two sizes of golden_loops.py, classes 0 .. 4 in turn. The caller disposes it. */
+export function goldenStore(): NativeImageStore {
+  const store = native().createImageStore({ channels: 1, device: 'cpu' });
+  for (let i = 0; i < 12; i++) {
+    const [height, width] = i < 7 ? [18, 20] : [16, 16];
+    const shape = [height, width, 1] as const;
+    const spec = { height, width, resize: 'none', size: 0, centerCrop: 0 } as const;
+    store.append(imageBytes(shape, 300 + i), Int32Array.of(i % 5), spec);
+  }
+  return store;
+}
+
+/** The recorded recipes of a golden file, under `prefix`. */
+export function goldenRecipes(file: string, prefix = ''): Recipes {
+  const from = golden(file);
+  const get = (key: string): TensorView => goldenTensor(from, `${prefix}${key}`);
+  return {
+    offset: get('offset'),
+    index: get('index'),
+    crop: get('crop'),
+    flip: get('flip'),
+    mixKind: get('mixKind'),
+    mixIndex: get('mixIndex'),
+    mixBox: get('mixBox'),
+    lambda: get('lambda'),
+  };
+}
+
+export const quiet = (): void => {};
