@@ -25,8 +25,8 @@ function run(what, command, args) {
     maxBuffer: 2 ** 28,
   });
   if (status === 0) return;
-  const output = `${stdout ?? ''}${stderr ?? ''}`.trim().split('\n').slice(-30).join('\n');
-  throw new SetupError(`${what} failed${error === undefined ? '' : ` (${error.message})`}\n${output}`);
+  const lines = `${stdout ?? ''}${stderr ?? ''}`.split('\n').filter((line) => !/^npm warn|^\s*$/.test(line));
+  throw new SetupError(`${what} failed${error == null ? '' : ` (${error.message})`}\n${lines.slice(0, 25).join('\n')}`);
 }
 
 function readStamp(path) {
@@ -51,8 +51,21 @@ function ensurePackages() {
     say('installing npm packages');
     const npm = process.env.npm_execpath;
     const viaNode = npm !== undefined && /npm-cli\.[cm]?js$/.test(npm);
-    const args = ['ci', '--no-audit', '--no-fund'];
-    run('npm ci', viaNode ? process.execPath : 'npm', viaNode ? [npm, ...args] : args);
+    const npmRun = (...args) =>
+      run(`npm ${args[0]}`, viaNode ? process.execPath : 'npm', [
+        ...(viaNode ? [npm] : []),
+        ...args,
+        '--no-audit',
+        '--no-fund',
+      ]);
+    try {
+      npmRun('ci');
+    } catch (e) {
+      // A registry without some other platform's optional packages makes locks that npm ci calls incomplete.
+      if (!/EUSAGE/.test(e.message)) throw e;
+      say('package-lock.json is incomplete for npm ci: using npm install');
+      npmRun('install', '--no-save');
+    }
   }
   writeFileSync(stamp, wanted);
 }

@@ -136,8 +136,9 @@ async function buildNative(extra) {
   const log = writeLog(lines);
   const addon = join(packageRoot, 'build', 'Release', 'lpld.node');
   if (code !== 0 || !existsSync(addon)) {
-    const errors = lines.filter((line) => /\berror\b/i.test(line)).slice(0, 20);
-    const shown = errors.length > 0 ? errors : lines.slice(-20);
+    const isError = (line) => /\berror\b/i.test(line) && !line.startsWith('ERROR OMG');
+    const errors = lines.flatMap((line, i) => (isError(line) ? lines.slice(i, i + (/^CMake/.test(line) ? 6 : 1)) : []));
+    const shown = errors.length > 0 ? errors.slice(0, 20) : lines.slice(-20);
     throw new BuildError(`building the native addon failed; all of the output is in ${log}\n${shown.join('\n')}`);
   }
   const kernels = existsSync(join(packageRoot, 'build', 'Release', 'liblpld_kernels.so'));

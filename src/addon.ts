@@ -90,12 +90,7 @@ export function findAddon(minor: string, root: string = packageRoot): AddonFile 
   const minors = all.map((addon) => addon.minor ?? 'an unknown LibTorch');
   throw new LpldError(
     'E_DEVICE',
-    expected(
-      `an addon built for LibTorch ${minor}`,
-      'lpld.node',
-      `one built for ${minors.join(', ')}`,
-      `run: ${command}`,
-    ),
+    expected(`LibTorch ${minors.join(' or ')}, which it was built for,`, 'the native addon', minor, `run: ${command}`),
     { reason: 'libtorch-mismatch', libtorch: minor, addons: minors, command },
   );
 }

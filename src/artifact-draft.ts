@@ -13,10 +13,10 @@ import {
   MANIFEST,
   type Manifest,
   openArtifact,
-  readJsonFile,
   RUN,
-  stageKey,
+  readJsonFile,
   type StageHeader,
+  stageKey,
 } from './artifact.ts';
 import { fileError, guarded, syncFolder, syncParent, writeFileAtomic } from './atomic-file.ts';
 import { canonicalJson, prettyJson } from './canonical-json.ts';

@@ -64,7 +64,8 @@ const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === 'obj
 
 function checkFile(path: string, value: unknown, previous: string | undefined): FileEntry {
   const file = isRecord(value) ? value : {};
-  if (!isArtifactPath(file.path)) refuse(path, 'a relative path inside the artifact', 'files', JSON.stringify(file.path));
+  if (!isArtifactPath(file.path))
+    refuse(path, 'a relative path inside the artifact', 'files', JSON.stringify(file.path));
   if (previous !== undefined && previous >= file.path) refuse(path, 'paths in rising order', 'files', file.path);
   if (!Number.isSafeInteger(file.bytes) || (file.bytes as number) < 0)
     refuse(path, 'a size in bytes', file.path, JSON.stringify(file.bytes));

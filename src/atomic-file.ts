@@ -103,7 +103,8 @@ export async function syncFolder(path: string): Promise<void> {
     }
   } catch (thrown) {
     // Some network file systems cannot sync a folder; the rename itself is still atomic there.
-    if (!['EINVAL', 'ENOTSUP', 'EBADF'].includes((thrown as { code?: string }).code ?? '')) throw fileError(thrown, path);
+    if (!['EINVAL', 'ENOTSUP', 'EBADF'].includes((thrown as { code?: string }).code ?? ''))
+      throw fileError(thrown, path);
   }
 }
 

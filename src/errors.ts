@@ -62,7 +62,7 @@ export function toLpldError(thrown: unknown): LpldError {
   if (typeof e?.code === 'string') {
     if (CODES.has(e.code)) return new LpldError(e.code as ErrorCode, message, (e.details as ErrorDetails) ?? {}, thrown);
     const path = typeof e.path === 'string' ? { path: e.path } : {};
-    if (['ENOSPC', 'EACCES', 'EPERM', 'EROFS', 'EDQUOT', 'EMFILE'].includes(e.code))
+    if (['ENOSPC', 'EACCES', 'EPERM', 'EROFS', 'EDQUOT', 'EMFILE', 'EFBIG', 'EIO', 'ENAMETOOLONG'].includes(e.code))
       return new LpldError('E_DEVICE', message, { reason: e.code, ...path }, thrown);
     if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(e.code))
       return new LpldError('E_DATA', message, { reason: e.code, ...path }, thrown);

@@ -71,7 +71,7 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Lib
   const present = already();
   if (present !== null) return present;
   try {
-    mkdirSync(base, { recursive: true });
+    makeCache(base);
     const lock = await lockCache(job);
     try {
       removeLeftovers(base);
@@ -81,6 +81,18 @@ export async function installLibtorch(options: InstallOptions = {}): Promise<Lib
     }
   } catch (e) {
     throw toInstallError(e, (problem) => new LpldError('E_INTERNAL', problem, {}, e));
+  }
+}
+
+function makeCache(base: string): void {
+  try {
+    mkdirSync(base, { recursive: true });
+  } catch (e) {
+    // Node answers ENOENT where a folder cannot be made on a read-only disk.
+    const { code, message } = e as NodeJS.ErrnoException;
+    const advice = 'set XDG_CACHE_HOME to a folder you may write to';
+    const reason = code === 'ENOENT' ? 'EROFS' : code;
+    throw new LpldError('E_DEVICE', `cannot make the cache folder: ${message}\n${advice}`, { reason, path: base }, e);
   }
 }
 
@@ -160,7 +172,8 @@ async function obtainTorch(job: Job): Promise<Wheel> {
 
 function obtainNvidia(torch: Wheel, cuda: boolean, job: Job): Promise<string[]> {
   const beside = job.options.from === undefined ? null : dirname(resolve(job.options.from));
-  return downloadNvidia(nvidiaRequirements(torch.requires, !cuda), beside, pipOptions(job));
+  const dir = join(job.downloads, `for-torch-${torch.version}`);
+  return downloadNvidia(nvidiaRequirements(torch.requires, !cuda), beside, { ...pipOptions(job), dir });
 }
 
 function pipOptions(job: Job) {

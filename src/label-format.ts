@@ -41,7 +41,7 @@ export interface ShardEntry {
 }
 
 /** What decides which records exist. `epochs` and `images` are the full plan's, before pruning. */
-export interface LabelPlan {
+export interface StoredPlan {
   readonly epochs: number;
   readonly images: number; // N
   readonly [key: string]: unknown;
@@ -57,7 +57,7 @@ export interface LabelHeader {
   readonly seed: number | string;
   readonly streamVersion: number;
   readonly augment: unknown;
-  readonly plan: LabelPlan;
+  readonly plan: StoredPlan;
 }
 
 export interface LabelsIndex extends LabelHeader {
@@ -90,9 +90,10 @@ export function checkIndex(json: unknown, path: string): LabelsIndex {
     refuse(path, 'explicit or derived', 'recipes', JSON.stringify(index.recipes));
   for (const name of ['numClasses', 'recordsPerShard', 'batch', 'inputSize'] as const)
     if (!isCount(index[name], 1)) refuse(path, 'a positive integer', name, JSON.stringify(index[name]));
-  if (!isCount(index.streamVersion, 0)) refuse(path, 'an integer', 'streamVersion', JSON.stringify(index.streamVersion));
+  if (!isCount(index.streamVersion, 0))
+    refuse(path, 'an integer', 'streamVersion', JSON.stringify(index.streamVersion));
   if (!['number', 'string'].includes(typeof index.seed)) refuse(path, 'a seed', 'seed', JSON.stringify(index.seed));
-  const plan = index.plan as Partial<LabelPlan> | null | undefined;
+  const plan = index.plan as Partial<StoredPlan> | null | undefined;
   if (!isCount(plan?.epochs, 1) || !isCount(plan?.images, 1))
     refuse(path, 'epochs and images', 'plan', JSON.stringify(plan));
   if (!Array.isArray(index.shards)) refuse(path, 'a list', 'shards', JSON.stringify(index.shards));

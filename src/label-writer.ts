@@ -7,8 +7,8 @@ import { expected, LpldError } from './errors.ts';
 import {
   BASIS_FILE,
   LABEL_PREFIX,
-  type LabelHeader,
   LABELS_FILE,
+  type LabelHeader,
   type LabelsIndex,
   RECIPE_FIELDS,
   RECIPE_NAMES,
@@ -118,7 +118,10 @@ export class LabelWriter {
       this.#shard = shard;
       const rows = this.#offset.at(-1)! - offset[start]!;
       let end = start;
-      while (end < records.recordIds.length && shardOf(records.recordIds[end]!, this.header.recordsPerShard) === shard) {
+      while (
+        end < records.recordIds.length &&
+        shardOf(records.recordIds[end]!, this.header.recordsPerShard) === shard
+      ) {
         const id = records.recordIds[end]!;
         if (id <= this.#lastId) internal(`an id above ${this.#lastId}`, 'recordId', id);
         if (offset[end + 1]! < offset[end]!) internal('rising offsets', 'offset', offset[end + 1]);
@@ -162,7 +165,12 @@ export class LabelWriter {
   /** Copies rows [start, end) of every tensor into the shard in the making. */
   #take(named: readonly [string, TensorView][], start: number, end: number): void {
     const first = this.#columns.size === 0;
-    if (!first && this.#columns.size !== named.length) internal('the same tensors', 'the shard', named.map(([n]) => n));
+    if (!first && this.#columns.size !== named.length)
+      internal(
+        'the same tensors',
+        'the shard',
+        named.map(([n]) => n),
+      );
     for (const [name, view] of named) {
       const row = view.shape.slice(1);
       if (first) this.#columns.set(name, { dtype: view.dtype, row, parts: [] });

@@ -21,7 +21,7 @@ import type { Recipes } from './native.ts';
 import { readHeader, SafetensorsFile } from './safetensors.ts';
 import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
 
-export type { LabelHeader, LabelPlan, LabelsIndex, ShardEntry } from './label-format.ts';
+export type { LabelHeader, LabelsIndex, ShardEntry, StoredPlan } from './label-format.ts';
 export { shardFile, shardOf } from './label-format.ts';
 export { type LabelRecords, LabelWriter } from './label-writer.ts';
 

@@ -171,6 +171,7 @@ export async function downloadNvidia(
   beside: string | null,
   options: PipOptions,
 ): Promise<string[]> {
+  if (requirements.length === 0) return [];
   options.log(`fetching ${requirements.map((r) => r.split(';')[0]!.trim()).join(', ')}`);
   const links = beside === null ? [] : ['--find-links', beside];
   const outcome = await pipDownload([...requirements, ...links], options);

@@ -55,7 +55,7 @@ export function createProgress(
   if (mode === 'none') return sink(() => () => {}, now);
   if (mode === 'json') return sink(() => jsonWriter(stream, now), now);
   if (mode === 'plain' || stream.isTTY !== true) return sink((name) => plainWriter(stream, name, now), now);
-  const color = options.color ?? !process.env['NO_COLOR'];
+  const color = options.color ?? !process.env.NO_COLOR;
   return sink((name) => barWriter(stream, name, color), now);
 }
 
@@ -94,7 +94,18 @@ function trackStage(name: string, write: Writer, now: () => number, onFinish: ()
     const rate = first && last && elapsed > 0 && last.done > first.done ? (last.done - first.done) / elapsed : null;
     const eta = rate === null ? null : Math.max(0, phase.total - done) / rate;
     const time = new Date(now()).toISOString();
-    const fact = { event, stage: name, label: phase.label, done, total: phase.total, unit: phase.unit, rate, eta, values, time };
+    const fact = {
+      event,
+      stage: name,
+      label: phase.label,
+      done,
+      total: phase.total,
+      unit: phase.unit,
+      rate,
+      eta,
+      values,
+      time,
+    };
     write(line === undefined ? fact : { ...fact, line });
   };
   const end = (): void => {
@@ -114,7 +125,8 @@ function trackStage(name: string, write: Writer, now: () => number, onFinish: ()
     update(next, latest) {
       if (!running) return;
       done = next;
-      for (const [key, value] of Object.entries(latest ?? {})) if (Number.isFinite(value)) values = { ...values, [key]: value };
+      for (const [key, value] of Object.entries(latest ?? {}))
+        if (Number.isFinite(value)) values = { ...values, [key]: value };
       const time = now();
       samples.push({ time, done });
       while (samples.length > 2 && (samples[1]?.time ?? time) < time - WINDOW_MS) samples.shift();

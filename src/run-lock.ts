@@ -2,6 +2,7 @@
 // host, and not a later process under the same pid) is stale and is broken with a message. A lock of another host cannot
 // be judged from here and is respected. Taking the lock is one link(), so no process ever reads half a lock file.
 
+import { randomUUID } from 'node:crypto';
 import { linkSync, mkdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,7 @@ interface LockContent {
   readonly host: string;
   readonly startedAt: string; // ISO 8601
   readonly process: string; // boot id and start time of the process, '' where the system does not tell
+  readonly token: string; // tells this lock from every other one
 }
 
 export interface RunLock {
@@ -96,9 +98,10 @@ function take(path: string, text: string): boolean {
 
 /** Removes the lock file if it still holds `text`; a lock that somebody else took meanwhile is put back. */
 function remove(path: string, text: string): void {
+  if (readLock(path) !== text) return;
   const aside = temporaryName(path);
   try {
-    renameSync(path, aside);
+    renameSync(path, aside); // from here on nobody else can remove it too
     if (readFileSync(aside, 'utf8') !== text) linkSync(aside, path);
     unlinkSync(aside);
   } catch (thrown) {
@@ -120,7 +123,8 @@ export function lockRun(dir: string): RunLock {
     throw fileError(thrown, dir);
   }
   const startedAt = new Date().toISOString();
-  const own: LockContent = { pid: process.pid, host: hostname(), startedAt, process: identity(process.pid) ?? '' };
+  const [pid, host, token] = [process.pid, hostname(), randomUUID()];
+  const own: LockContent = { pid, host, startedAt, process: identity(pid) ?? '', token };
   const text = `${JSON.stringify(own)}\n`;
   let message: string | null = null;
   while (!take(path, text)) {
@@ -133,8 +137,7 @@ export function lockRun(dir: string): RunLock {
       const advice = `run folder is in use by pid ${lock.pid}${where} since ${lock.startedAt}: wait for it, or choose another folder${
         where === '' ? '' : `; if that machine is gone, delete ${path}`
       }`;
-      const { pid, host } = lock;
-      const details = { path, pid, host, startedAt: lock.startedAt };
+      const details = { path, pid: lock.pid, host: lock.host, startedAt: lock.startedAt };
       throw new LpldError('E_CONFIG', expected('a free run folder', 'the run', dir, advice), details);
     }
     message = `broke a stale lock on ${dir}: ${stale}`;

@@ -78,7 +78,8 @@ function checkHeader(text: Uint8Array, fileBytes: number, path: string): Header 
   } catch (thrown) {
     refuse(path, 'UTF-8 JSON without duplicate keys', 'the header', (thrown as Error).message);
   }
-  if (text[0] !== 0x7b || typeof json !== 'object' || json === null) refuse(path, '{', 'the first header byte', text[0]);
+  if (text[0] !== 0x7b || typeof json !== 'object' || json === null)
+    refuse(path, '{', 'the first header byte', text[0]);
   const dataStart = 8 + text.byteLength;
   let metadata: Record<string, string> = {};
   const list: [string, TensorEntry][] = [];
@@ -103,7 +104,9 @@ function checkHeader(text: Uint8Array, fileBytes: number, path: string): Header 
  * @param path - the name errors call it by
  * @throws {LpldError} E_DATA with details.path
  */
-export function parseSafetensors(bytes: Uint8Array, path: string): { tensors: TensorMap; header: Header } {
+export function parseSafetensors(content: Uint8Array, path: string): { tensors: TensorMap; header: Header } {
+  // A Buffer's slice() shares memory where a Uint8Array's copies; views must never be Buffers.
+  const bytes = new Uint8Array(content.buffer, content.byteOffset, content.byteLength);
   const length = headerLength(bytes, bytes.byteLength, path);
   const header = checkHeader(bytes.subarray(8, 8 + length), bytes.byteLength, path);
   const view = ([name, e]: [string, TensorEntry]): [string, TensorView] => {
@@ -242,9 +245,7 @@ export function safetensorsChunks(tensors: TensorMap, metadata: Readonly<Record<
     const bytes = elements(shape) * DTYPE_BYTES[dtype];
     if (name === '__metadata__' || data.byteLength !== bytes || !shape.every(isSize))
       throw new LpldError('E_INTERNAL', expected(`${bytes} bytes for ${dtype} [${shape}]`, name, data.byteLength));
-    parts.push(
-      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${at},${at + bytes}]}`,
-    );
+    parts.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${at},${at + bytes}]}`);
     at += bytes;
   }
   const text = new TextEncoder().encode(`{${parts.join(',')}}`);

@@ -64,7 +64,7 @@ export function arrayOf<D extends DType>(view: TensorView, dtype: D): ArrayOf[D]
   if (view.dtype !== dtype) throw new LpldError('E_INTERNAL', `expected a ${dtype} tensor but received ${view.dtype}`);
   const size = DTYPE_BYTES[dtype];
   const { data } = view;
-  const aligned = data.byteOffset % size === 0 ? data : data.slice();
+  const aligned = data.byteOffset % size === 0 ? data : new Uint8Array(data);
   const Ctor = ARRAYS[dtype] as unknown as new (b: ArrayBufferLike, o: number, n: number) => ArrayOf[D];
   return new Ctor(aligned.buffer, aligned.byteOffset, aligned.byteLength / size);
 }

@@ -37,7 +37,14 @@ describe('stageKey', () => {
   test('is the same for equal content in any key order and differs for every part', () => {
     const shuffled = Object.fromEntries(Object.entries(header).reverse()) as unknown as typeof header;
     expect(stageKey(shuffled)).toBe(stageKey(header));
-    const changes = { stage: 'x', stageVersion: 2, config: { seed: 4 }, inputs: {}, deviceClass: 'cuda', precision: 'bf16' };
+    const changes = {
+      stage: 'x',
+      stageVersion: 2,
+      config: { seed: 4 },
+      inputs: {},
+      deviceClass: 'cuda',
+      precision: 'bf16',
+    };
     const keys = Object.entries(changes).map(([name, value]) => stageKey({ ...header, [name]: value }));
     expect(new Set([...keys, stageKey(header)]).size).toBe(7);
     expect(stageKey({ ...header, ...{ summary: 1 } })).toBe(stageKey(header));
@@ -52,7 +59,9 @@ describe('publishing', () => {
     expect(opened.id).toBe(made.id);
     expect(opened.manifest).toEqual(made.manifest);
     expect(opened.manifest.files.map((f) => f.path)).toEqual(['facts/a.json', 'weights.safetensors', 'x.bin']);
-    expect(await opened.readTensors('weights.safetensors')).toEqual({ rows: { ...rows, data: new Uint8Array(rows.data) } });
+    expect(await opened.readTensors('weights.safetensors')).toEqual({
+      rows: { ...rows, data: new Uint8Array(rows.data) },
+    });
     expect((await opened.readRows('weights.safetensors', 'rows', 1, 2)).data).toEqual(rows.data.slice(8, 16));
     expect(await opened.readJson('facts/a.json')).toEqual({ a: [2], b: 1 });
     expect(opened.has('absent')).toBe(false);
@@ -99,17 +108,27 @@ describe('publishing', () => {
     expect((await refusal(() => draft.publish(null))).code).toBe('E_INTERNAL');
   });
 
-  test.each(['', '/abs', '../up', 'a/../b', 'a//b', './a', 'a\\b', 'manifest.json', 'run.json', '.draft/key.json', 'a\0'])(
-    'the name %j is refused',
-    async (name) => {
-      const draft = await openDraft(join(scratch(), 'a'), header);
-      expect((await refusal(() => draft.writeFile(name, new Uint8Array(1)))).code).toBe('E_INTERNAL');
-    },
-  );
+  test.each([
+    '',
+    '/abs',
+    '../up',
+    'a/../b',
+    'a//b',
+    './a',
+    'a\\b',
+    'manifest.json',
+    'run.json',
+    '.draft/key.json',
+    'a\0',
+  ])('the name %j is refused', async (name) => {
+    const draft = await openDraft(join(scratch(), 'a'), header);
+    expect((await refusal(() => draft.writeFile(name, new Uint8Array(1)))).code).toBe('E_INTERNAL');
+  });
 });
 
 describe('opening a damaged artifact', () => {
-  const manifestOf = (dir: string): Record<string, unknown> => JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'));
+  const manifestOf = (dir: string): Record<string, unknown> =>
+    JSON.parse(readFileSync(join(dir, 'manifest.json'), 'utf8'));
   const edit = (change: (m: Record<string, unknown>) => void) => (dir: string) => {
     const manifest = manifestOf(dir);
     change(manifest);
@@ -119,7 +138,12 @@ describe('opening a damaged artifact', () => {
   const cases: [string, (dir: string) => void, string, RegExp][] = [
     ['no manifest', (d) => unlinkSync(join(d, 'manifest.json')), 'manifest.json', /an artifact folder/],
     ['manifest cut', (d) => truncateSync(join(d, 'manifest.json'), 40), 'manifest.json', /JSON/],
-    ['duplicate key', (d) => writeFileSync(join(d, 'manifest.json'), '{"format":1,"format":1}'), 'manifest.json', /duplicate/],
+    [
+      'duplicate key',
+      (d) => writeFileSync(join(d, 'manifest.json'), '{"format":1,"format":1}'),
+      'manifest.json',
+      /duplicate/,
+    ],
     ['a list', (d) => writeFileSync(join(d, 'manifest.json'), '[]'), 'manifest.json', /an object/],
     ['format 2', edit((m) => Object.assign(m, { format: 2 })), 'manifest.json', /format/],
     ['no stage', edit((m) => Reflect.deleteProperty(m, 'stage')), 'manifest.json', /stage/],
@@ -130,7 +154,12 @@ describe('opening a damaged artifact', () => {
     ['files', edit((m) => Object.assign(m, { files: {} })), 'manifest.json', /files/],
     ['config edited, key not', edit((m) => Object.assign(m, { config: { seed: 9 } })), 'manifest.json', /for key/],
     ['path upwards', edit((m) => Object.assign(files(m)[0]!, { path: '../a' })), 'manifest.json', /relative path/],
-    ['path absolute', edit((m) => Object.assign(files(m)[0]!, { path: '/etc/passwd' })), 'manifest.json', /relative path/],
+    [
+      'path absolute',
+      edit((m) => Object.assign(files(m)[0]!, { path: '/etc/passwd' })),
+      'manifest.json',
+      /relative path/,
+    ],
     ['path twice', edit((m) => files(m).splice(1, 0, files(m)[0]!)), 'manifest.json', /rising order/],
     ['negative size', edit((m) => Object.assign(files(m)[0]!, { bytes: -1 })), 'manifest.json', /size in bytes/],
     ['hash form', edit((m) => Object.assign(files(m)[0]!, { sha256: 'abc' })), 'manifest.json', /SHA-256/],
@@ -287,7 +316,7 @@ describe('resuming a draft', () => {
 function child(finalDir: string, afterMs: number | null): Promise<string | null> {
   const script = fileURLToPath(new URL('./util/draft-child.ts', import.meta.url));
   const runner = `import { runnerImport } from 'vite'; await runnerImport(${JSON.stringify(script)}, { configFile: false });`;
-  const args = ['--input-type=module', '-e', runner, finalDir, '10'];
+  const args = ['--input-type=module', '-e', runner, finalDir, '30'];
   const env = { ...process.env, LPLD_DRAFT_CHILD: '1' };
   // With -e, argv holds no script: a placeholder keeps the arguments where the child expects them.
   args.splice(3, 0, 'draft-child');
@@ -312,7 +341,10 @@ function child(finalDir: string, afterMs: number | null): Promise<string | null>
 
 describe('failing writes', () => {
   test('no space is E_DEVICE and names the path and what to do', () => {
-    const error = fileError(Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }), '/run/a');
+    const error = fileError(
+      Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }),
+      '/run/a',
+    );
     expect(error.code).toBe('E_DEVICE');
     expect(error.details).toEqual({ reason: 'ENOSPC', path: '/run/a' });
     expect(error.message).toMatch(/\/run\/a\nfree some space/);
@@ -323,7 +355,12 @@ describe('failing writes', () => {
     const draft = await openDraft(dir, header);
     await draft.writeFile('before.bin', new Uint8Array(1));
     const long = `${'n'.repeat(250)}`; // the temporary name beside it is longer than a name may be
-    await refusal(() => draft.writeFiles([['with.bin', new Uint8Array(2)], [long, new Uint8Array(3)]]));
+    await refusal(() =>
+      draft.writeFiles([
+        ['with.bin', new Uint8Array(2)],
+        [long, new Uint8Array(3)],
+      ]),
+    );
     expect(draft.files.map((f) => f.path)).toEqual(['before.bin', 'with.bin']);
     expect((await openDraft(dir, header)).files.map((f) => f.path)).toEqual(['before.bin', 'with.bin']);
   });

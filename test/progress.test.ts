@@ -2,16 +2,32 @@ import { describe, expect, test } from 'vitest';
 import { createProgress, type ProgressEvent, type ProgressMode, type ProgressStream } from '../src/progress.ts';
 
 function capture(isTTY: boolean): ProgressStream & { text: string } {
-  const stream = { text: '', isTTY, columns: 120, write: (chunk: string) => void (stream.text += chunk) };
+  const stream = {
+    text: '',
+    isTTY,
+    columns: 120,
+    write: (chunk: string) => {
+      stream.text += chunk;
+    },
+  };
   return stream as unknown as ProgressStream & { text: string };
 }
 
 function clock(): { now: () => number; pass: (seconds: number) => void } {
   let ms = 1_000_000;
-  return { now: () => ms, pass: (seconds) => void (ms += seconds * 1000) };
+  return {
+    now: () => ms,
+    pass: (seconds) => {
+      ms += seconds * 1000;
+    },
+  };
 }
 
-const events = (text: string): ProgressEvent[] => text.trimEnd().split('\n').map((line) => JSON.parse(line) as ProgressEvent);
+const events = (text: string): ProgressEvent[] =>
+  text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as ProgressEvent);
 
 describe('json', () => {
   test('every line is one event with all fields, and rate and ETA follow from the clock', () => {
@@ -200,12 +216,15 @@ describe('bar', () => {
   });
 });
 
-test.each<ProgressMode>(['none', 'json', 'plain', 'bar'])('%s: updates before start and after finish are ignored', (mode) => {
-  const stream = capture(mode === 'bar');
-  const stage = createProgress(mode, stream, clock()).stage('x');
-  stage.update(1);
-  stage.finish();
-  stage.finish();
-  stage.update(2);
-  expect(stream.text).toBe('');
-});
+test.each<ProgressMode>(['none', 'json', 'plain', 'bar'])(
+  '%s: updates before start and after finish are ignored',
+  (mode) => {
+    const stream = capture(mode === 'bar');
+    const stage = createProgress(mode, stream, clock()).stage('x');
+    stage.update(1);
+    stage.finish();
+    stage.finish();
+    stage.update(2);
+    expect(stream.text).toBe('');
+  },
+);

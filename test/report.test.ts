@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { accuracyChart, bytesChart, lossChart } from '../src/report/charts.ts';
 import { formatBytes, formatMean, formatNumber, formatSeconds, formatShare } from '../src/report/format.ts';
@@ -52,7 +50,17 @@ describe('numbers', () => {
   });
 
   test('the parts of labelReport add up to the bytes of the store', () => {
-    const sizes = { payload: 90, recipes: 5, index: 3, basis: 1, container: 1, file: 100, fullStore: 1000, compression: 10, perImage: 2 };
+    const sizes = {
+      payload: 90,
+      recipes: 5,
+      index: 3,
+      basis: 1,
+      container: 1,
+      file: 100,
+      fullStore: 1000,
+      compression: 10,
+      perImage: 2,
+    };
     const labels = labelReport(sizes, 7);
     expect(labels).toMatchObject({ bytes: 100, compression: 10, bytesPerImage: 2, records: 7 });
     expect(Object.values(labels.breakdown!).reduce((a, b) => a + b)).toBe(labels.bytes);
@@ -61,7 +69,13 @@ describe('numbers', () => {
 
 describe('tables', () => {
   test('columns line up, numbers on the right', () => {
-    const lines = textTable(['name', '>n'], [['a', '1'], ['longer', '1000']]).split('\n');
+    const lines = textTable(
+      ['name', '>n'],
+      [
+        ['a', '1'],
+        ['longer', '1000'],
+      ],
+    ).split('\n');
     expect(lines).toEqual(['name       n', '------  ----', 'a          1', 'longer  1000']);
   });
 
@@ -75,13 +89,20 @@ describe('tables', () => {
 
   test('a plan sums what would run and not what is kept', () => {
     const stage = { folder: 'squeeze', name: 'squeeze', bytes: 1024, seconds: 60, note: '' };
-    const text = planTable([{ ...stage, action: 'keep', seconds: 1000 }, { ...stage, action: 'run' }]);
+    const text = planTable([
+      { ...stage, action: 'keep', seconds: 1000 },
+      { ...stage, action: 'run' },
+    ]);
     expect(text.split('\n').at(-1)).toMatch(/1 to run\s+1\.00 KiB\s+1 min 00 s/);
   });
 });
 
 describe('charts', () => {
-  const points: [number, number][] = [[0, 2.3], [10, 0.5], [20, 0.01]];
+  const points: [number, number][] = [
+    [0, 2.3],
+    [10, 0.5],
+    [20, 0.01],
+  ];
   const charts = (): string[] => [
     lossChart('loss <of> "x"', [{ name: 'a', points }]),
     accuracyChart([{ name: 'student', bytes: 1000, top1: 0.9, std: 0.01 }], [{ name: 'teacher', top1: 0.98 }]),
@@ -107,8 +128,20 @@ describe('charts', () => {
 
   test.each([
     ['a single point', [[5, 1]]],
-    ['a constant', [[0, 1], [1, 1]]],
-    ['zero and negative values', [[0, 0], [1, -3]]],
+    [
+      'a constant',
+      [
+        [0, 1],
+        [1, 1],
+      ],
+    ],
+    [
+      'zero and negative values',
+      [
+        [0, 0],
+        [1, -3],
+      ],
+    ],
   ] as [string, [number, number][]][])('draw %s', (_, series) => {
     expect(lossChart('x', [{ name: 'a', points: series }])).not.toMatch(/NaN|Infinity/);
   });
@@ -120,7 +153,9 @@ describe('charts', () => {
   });
 
   test('many or long parts are all named by their bytes', () => {
-    const parts = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`part ${i} ${'x'.repeat(60)}`, 2048 * (i + 1)]));
+    const parts = Object.fromEntries(
+      Array.from({ length: 12 }, (_, i) => [`part ${i} ${'x'.repeat(60)}`, 2048 * (i + 1)]),
+    );
     expect(bytesChart(parts).match(/KiB<\/text>/g)).toHaveLength(12);
   });
 });
@@ -177,9 +212,16 @@ describe('report.html', () => {
   test('holds the headline, charts of every curve file, all classes, bytes, stages and the config', async () => {
     await fakeRunFolder(dir);
     const text = await readFile((await writeReport(dir, fakeReport(dir))).html, 'utf8');
-    for (const part of ['97.2 % ± 0.3', 'Accuracy against label bytes', 'All 100 images are shown', 'BN matching', 'student 2'])
+    for (const part of [
+      '97.2 % ± 0.3',
+      'Accuracy against label bytes',
+      'All 100 images are shown',
+      'BN matching',
+      'student 2',
+    ])
       expect(text).toContain(part);
-    for (const part of ['shards/*.safetensors', 'random/train', '702 MiB', 'iterations: 500']) expect(text).toContain(part);
+    for (const part of ['shards/*.safetensors', 'random/train', '702 MiB', 'iterations: 500'])
+      expect(text).toContain(part);
     expect(text.match(/<svg /g)).toHaveLength(5);
   });
 
@@ -187,7 +229,20 @@ describe('report.html', () => {
     await fakeRunFolder(dir, 1, 1, 8);
     const evil = '<script>alert(1)</script><img src=x onerror=1>"\'&';
     await writeFile(join(dir, 'synthesize', 'set.json'), JSON.stringify({ classNames: [evil] }));
-    await writeFile(join(dir, 'train', 'curves.json'), JSON.stringify({ series: [{ name: evil, points: [[0, 1], [1, 2]] }] }));
+    await writeFile(
+      join(dir, 'train', 'curves.json'),
+      JSON.stringify({
+        series: [
+          {
+            name: evil,
+            points: [
+              [0, 1],
+              [1, 2],
+            ],
+          },
+        ],
+      }),
+    );
     const stages = [{ name: 'train', folder: 'train', seconds: 1, peakBytes: 1, id: evil }];
     const report = fakeReport(dir, { config: { name: evil }, stages });
     const text = await readFile((await writeReport(dir, report)).html, 'utf8');
@@ -238,7 +293,10 @@ describe('report.json', () => {
     ['without a number', JSON.stringify({ ...fakeReport('x'), labels: { bytes: 'many' } })],
   ])('%s: E_DATA with the path', async (_, text) => {
     if (text !== null) await writeFile(join(dir, 'report.json'), text);
-    await expect(remakeReport(dir)).rejects.toMatchObject({ code: 'E_DATA', details: { path: join(dir, 'report.json') } });
+    await expect(remakeReport(dir)).rejects.toMatchObject({
+      code: 'E_DATA',
+      details: { path: join(dir, 'report.json') },
+    });
   });
 
   test('label bytes come from the report where it knows them, else from the files of the last label store', async () => {
@@ -248,14 +306,4 @@ describe('report.json', () => {
     const labels = { ...report.labels, breakdown: { payload: 1 } };
     expect((await gather(dir, { ...report, labels })).labelBytes).toEqual({ payload: 1 });
   });
-});
-
-test('a process that has drawn a chart ends by itself', async () => {
-  const script = `
-    const { init, use } = await import('echarts/core');
-    const { LineChart } = await import('echarts/charts');
-    const { SVGRenderer } = await import('echarts/renderers');
-    use([LineChart, SVGRenderer]);
-    init(null, null, { renderer: 'svg', ssr: true, width: 9, height: 9 }).dispose();`;
-  await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { timeout: 10_000, cwd: import.meta.dirname });
 });

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { canonicalJson, parseStrictJson } from '../src/canonical-json.ts';
@@ -48,9 +48,7 @@ describe('round trip', () => {
       const path = join(dir, `${round}.safetensors`);
       await writeSafetensors(path, tensors, { note: 'ü\n"' });
       expect(await readSafetensors(path)).toEqual(tensors);
-      expect(parseSafetensors(readFileSync(path), path).tensors).toEqual(
-        Object.fromEntries(Object.entries(tensors).map(([n, t]) => [n, { ...t, data: Buffer.from(t.data) }])),
-      );
+      expect(parseSafetensors(readFileSync(path), path).tensors).toEqual(tensors);
       expect((await readHeader(path)).metadata).toEqual({ note: 'ü\n"' });
     }
   });
@@ -63,7 +61,11 @@ describe('round trip', () => {
       '{"__metadata__":{"y":"2","z":"1"},"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[3],"data_offsets":[3,6]}}';
     const padded = header.padEnd(Math.ceil(header.length / 8) * 8);
     expect(readFileSync(path)).toEqual(Buffer.from(raw(padded, [1, 2, 3, 1, 2, 3])));
-    const other = await writeSafetensors(join(dir, 'y.safetensors'), { a: sample.odd!, b: sample.odd! }, { y: '2', z: '1' });
+    const other = await writeSafetensors(
+      join(dir, 'y.safetensors'),
+      { a: sample.odd!, b: sample.odd! },
+      { y: '2', z: '1' },
+    );
     expect(other).toEqual(written);
     expect(readdirSync(dir).sort()).toEqual(['x.safetensors', 'y.safetensors']);
   });
@@ -86,7 +88,9 @@ describe('round trip', () => {
     const path = join(dir, 'x.safetensors');
     await writeSafetensors(path, { a: sample.odd! });
     const before = readFileSync(path);
-    const error = await refusal(() => writeSafetensors(path, { a: { dtype: 'F32', shape: [3], data: new Uint8Array(3) } }));
+    const error = await refusal(() =>
+      writeSafetensors(path, { a: { dtype: 'F32', shape: [3], data: new Uint8Array(3) } }),
+    );
     expect(error.code).toBe('E_INTERNAL');
     expect(readFileSync(path)).toEqual(before);
     expect(readdirSync(dir)).toEqual(['x.safetensors']);
@@ -148,7 +152,11 @@ describe('hostile files', () => {
     ['leading space', raw(' {}'), /\{/],
     ['duplicate tensor', raw(`{"a":${one(0, 2)},"a":${one(0, 2)}}`, [1, 2]), /duplicate key/],
     ['duplicate through an escape', raw(`{"a":${one(0, 2)},"\\u0061":${one(0, 2)}}`, [1, 2]), /duplicate key/],
-    ['duplicate key inside', raw(`{"a":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, [1, 2]), /duplicate/],
+    [
+      'duplicate key inside',
+      raw(`{"a":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}`, [1, 2]),
+      /duplicate/,
+    ],
     ['metadata that is not strings', raw('{"__metadata__":{"a":1}}'), /object of strings/],
     ['metadata null', raw('{"__metadata__":null}'), /object of strings/],
     ['tensor null', raw('{"a":null}'), /an object/],

@@ -20,7 +20,10 @@ interface InspectFlags extends Globals {
 }
 
 export const addData: AddCommand = (program, session) => {
-  const data = program.command('data').summary('list, fetch and inspect datasets').description('Datasets: formats, downloads, contents.');
+  const data = program
+    .command('data')
+    .summary('list, fetch and inspect datasets')
+    .description('Datasets: formats, downloads, contents.');
   data
     .command('list')
     .description('Lists the formats that can be read and the datasets that can be fetched.')
@@ -31,7 +34,9 @@ export const addData: AddCommand = (program, session) => {
     .argument('<name>', 'name of a dataset (see: data list)')
     .option('--out <dir>', 'folder to make (default: data/<name>)')
     .option('--mirror <url>', 'another address that holds the same files (default: the official one)')
-    .action((name: string, _: object, command: Command) => fetchSet(name, command.optsWithGlobals<FetchFlags>(), session));
+    .action((name: string, _: object, command: Command) =>
+      fetchSet(name, command.optsWithGlobals<FetchFlags>(), session),
+    );
   data
     .command('inspect')
     .description('Opens a dataset and says what it holds; a broken file is an error with its path.')
@@ -39,14 +44,19 @@ export const addData: AddCommand = (program, session) => {
     .requiredOption('--format <name>', 'format of the files (see: data list)')
     .option('--verify', 'hash every byte (default: off)')
     .option('--skip-unreadable', 'count and list unreadable images instead of stopping (default: off)')
-    .action((path: string, _: object, command: Command) => inspect(path, command.optsWithGlobals<InspectFlags>(), session));
+    .action((path: string, _: object, command: Command) =>
+      inspect(path, command.optsWithGlobals<InspectFlags>(), session),
+    );
 };
 
 async function list(flags: Globals, session: Session): Promise<void> {
   const formats = (await session.services.formats()).map(({ name, summary }) => ({ name, summary }));
   const sources = (await session.services.sources()).map(({ name, summary, format }) => ({ name, summary, format }));
   const table = (title: string, rows: readonly { name: string; summary: string }[]): string =>
-    textTable([title, ''], rows.map((row) => [row.name, row.summary]));
+    textTable(
+      [title, ''],
+      rows.map((row) => [row.name, row.summary]),
+    );
   printResult(session, flags, { formats, sources }, `${table('format', formats)}\n\n${table('to fetch', sources)}`);
 }
 
@@ -62,7 +72,12 @@ function fetchSet(name: string, flags: FetchFlags, session: Session): Promise<vo
       const format = (await session.services.sources()).find((source) => source.name === name)?.format ?? name;
       const document = { name, path: out, format, id: set.id, train: set.train.count, test: set.test?.count ?? 0 };
       const use = `to use it: --set dataset.format=${format} --set dataset.path=${out}`;
-      printResult(session, flags, document, `${name}: ${document.train} train and ${document.test} test images in ${out}\n${use}`);
+      printResult(
+        session,
+        flags,
+        document,
+        `${name}: ${document.train} train and ${document.test} test images in ${out}\n${use}`,
+      );
     } finally {
       progress.close();
     }

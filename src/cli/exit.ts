@@ -12,7 +12,9 @@ export const PROGRAM = 'lpld-native';
 /** commander's errors (unknown option, missing argument) as E_CONFIG, anything else through toLpldError. */
 export function asLpldError(thrown: unknown): LpldError {
   if (!(thrown instanceof CommanderError)) return toLpldError(thrown);
-  const text = thrown.message.replace(/^error: /, '').replace(/\n?\((Did you mean [^)]*)\)/, (_, m: string) => `\n${m.toLowerCase()}`);
+  const text = thrown.message
+    .replace(/^error: /, '')
+    .replace(/\n?\((Did you mean [^)]*)\)/, (_, m: string) => `\n${m.toLowerCase()}`);
   const advice = text.includes('\n') ? '' : `\n${PROGRAM} --help lists commands and options`;
   return new LpldError('E_CONFIG', `${text}${advice}`, { reason: thrown.code }, thrown);
 }
@@ -28,13 +30,15 @@ export function exitCodeOf(error: LpldError, session: Pick<Session, 'stoppedBy'>
 export function errorText(error: LpldError, session: Pick<Session, 'argv' | 'io'>): string {
   const [first = '', ...advice] = error.message.split('\n');
   const facts = Object.entries(error.details)
-    .filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value) && !error.message.includes(String(value)))
-    .filter(([key]) => key !== 'reason' || error.code === 'E_DEVICE')
+    .filter(
+      ([, value]) => ['string', 'number', 'boolean'].includes(typeof value) && !error.message.includes(String(value)),
+    )
+    .filter(([key]) => (error.code === 'E_CONFIG' ? key === 'path' : key !== 'reason' || error.code === 'E_DEVICE'))
     .map(([key, value]) => `${key}: ${value}`)
     .slice(0, 4);
   const lines = [`${PROGRAM}: ${error.code}: ${first}${facts.length > 0 ? ` (${facts.join(', ')})` : ''}`, ...advice];
   if (error.code === 'E_CANCELLED') lines.push(resumeHint(session.argv));
-  const debug = Boolean(session.io.env['LPLD_DEBUG']);
+  const debug = Boolean(session.io.env.LPLD_DEBUG);
   if (error.code === 'E_INTERNAL' && !debug)
     lines.push('this is a fault of lpld-native: set LPLD_DEBUG=1 for the stack and report it');
   if (debug) for (let e: unknown = error; e instanceof Error; e = e.cause) lines.push(e.stack ?? String(e));
@@ -49,7 +53,8 @@ export function errorDocument(error: LpldError): { error: { code: string; messag
 function resumeHint(argv: readonly string[]): string {
   const again: string[] = [];
   for (let i = 0; i < argv.length; i++) {
-    if (argv[i] === '--restart-from') i++; // a resumed run must not start over
+    if (argv[i] === '--restart-from')
+      i++; // a resumed run must not start over
     else if (!argv[i]?.startsWith('--restart-from=')) again.push(argv[i] ?? '');
   }
   const quoted = again.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`));

@@ -8,7 +8,10 @@ import { type AddCommand, printResult } from './io.ts';
 import type { Globals } from './options.ts';
 
 export const addImport: AddCommand = (program, session) => {
-  const group = program.command('import').summary('convert weights made elsewhere').description('Converts things made elsewhere.');
+  const group = program
+    .command('import')
+    .summary('convert weights made elsewhere')
+    .description('Converts things made elsewhere.');
   group
     .command('weights')
     .description('Converts a state dict (flat, or under state_dict or model, with or without module.) to safetensors.')

@@ -3,6 +3,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { fileError } from '../atomic-file.ts';
 import { expected, LpldError } from '../errors.ts';
 import { formatBytes } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
@@ -22,19 +23,25 @@ export const addInspect: AddCommand = (program, session) => {
     .description('Says what an artifact or a run folder holds.')
     .argument('<dir>', 'folder of an artifact, or a run folder')
     .option('--verify', 'hash every file and compare with the manifest (default: off, names and sizes only)')
-    .action((dir: string, _: object, command: Command) => inspect(dir, command.optsWithGlobals<InspectFlags>(), session));
+    .action((dir: string, _: object, command: Command) =>
+      inspect(dir, command.optsWithGlobals<InspectFlags>(), session),
+    );
 };
 
 async function inspect(dir: string, flags: InspectFlags, session: Session): Promise<void> {
   const verify = flags.verify ?? false;
-  const folders = await artifactFolders(dir);
+  const folders = await artifactFolders(dir).catch((thrown: unknown) => {
+    throw fileError(thrown, dir);
+  });
   if (folders.length === 0) {
     const advice = 'a stage that is still being made has no manifest.json yet';
     throw new LpldError('E_DATA', expected('an artifact or a run folder', 'dir', dir, advice), { path: dir });
   }
   const artifacts: MadeArtifact[] = [];
   for (const folder of folders) artifacts.push(await session.services.openArtifact(folder, { verify }));
-  const checked = verify ? 'all files have the hashes of the manifest' : 'names and sizes are right; --verify hashes every file';
+  const checked = verify
+    ? 'all files have the hashes of the manifest'
+    : 'names and sizes are right; --verify hashes every file';
   const [only] = artifacts;
   if (only && folders[0] === dir) {
     printResult(session, flags, { ...artifactDocument(only), verified: verify }, `${artifactText(only)}\n\n${checked}`);
@@ -43,7 +50,13 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
   const rows = artifacts.map((artifact) => {
     const bytes = artifact.manifest.files.reduce((sum, file) => sum + file.bytes, 0);
     const folder = artifact.dir.slice(dir.length).replace(/^\/+/, '');
-    return [folder, artifact.manifest.stage, String(artifact.manifest.files.length), formatBytes(bytes), artifact.id.slice(0, 12)];
+    return [
+      folder,
+      artifact.manifest.stage,
+      String(artifact.manifest.files.length),
+      formatBytes(bytes),
+      artifact.id.slice(0, 12),
+    ];
   });
   const text = textTable(['folder', 'stage', '>files', '>size', 'artifact id'], rows);
   const document = { dir, verified: verify, artifacts: artifacts.map(artifactDocument) };
@@ -54,7 +67,9 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
 async function artifactFolders(dir: string, levels = 2): Promise<string[]> {
   const entries = await readdir(dir, { withFileTypes: true });
   if (entries.some((entry) => entry.isFile() && entry.name === 'manifest.json')) return [dir];
-  const below = entries.filter((entry) => entry.isDirectory() && !entry.name.startsWith('.')).map((entry) => join(dir, entry.name));
+  const below = entries
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .map((entry) => join(dir, entry.name));
   if (levels === 0) return [];
   return (await Promise.all(below.sort().map((folder) => artifactFolders(folder, levels - 1)))).flat();
 }

@@ -16,7 +16,9 @@ export const addInstall: AddCommand = (program, session) => {
   const command = program
     .command('install')
     .summary('install LibTorch into your cache folder')
-    .description('Installs LibTorch into your cache folder (about 0.3 GB for the CPU), verified and whole or not at all.')
+    .description(
+      'Installs LibTorch into your cache folder (about 0.3 GB for the CPU), verified and whole or not at all.',
+    )
     .addOption(new Option('--cpu', 'the CPU build (default: CUDA where an NVIDIA driver is present)').conflicts('cuda'))
     .option('--cuda', 'the CUDA build')
     .option('--from <file>', 'a torch wheel on disk instead of a download')

@@ -6,7 +6,9 @@ import type { Services } from './services.ts';
 /** Loads the stage table (no native code) and wires everything else lazily. */
 export async function loadServices(): Promise<Services> {
   const { STAGES } = await import('../stages/index.ts');
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
   return {
     version,
     stages: STAGES,

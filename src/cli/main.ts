@@ -14,7 +14,12 @@ import type { Services } from './services.ts';
  * @param load - makes the services; its failure is an error like any other
  * @returns the exit code; nothing is thrown and the process is not ended
  */
-export async function main(argv: readonly string[], commands: readonly AddCommand[], load: () => Promise<Services>, io: Io): Promise<number> {
+export async function main(
+  argv: readonly string[],
+  commands: readonly AddCommand[],
+  load: () => Promise<Services>,
+  io: Io,
+): Promise<number> {
   const facts = { io, argv, stoppedBy: undefined };
   let session: Session | undefined;
   try {
@@ -35,7 +40,9 @@ export async function main(argv: readonly string[], commands: readonly AddComman
 function buildProgram(commands: readonly AddCommand[], session: Session): Command {
   const { io, services } = session;
   const program = new Command(PROGRAM)
-    .description('Distils an image dataset into a few synthetic images and few bytes of soft labels, and trains on them.')
+    .description(
+      'Distils an image dataset into a few synthetic images and few bytes of soft labels, and trains on them.',
+    )
     .version(services.version, '-V, --version', 'print the version')
     .exitOverride()
     .showSuggestionAfterError(true)
@@ -49,6 +56,9 @@ function buildProgram(commands: readonly AddCommand[], session: Session): Comman
     });
   addGlobals(program);
   for (const add of commands) add(program, session);
-  program.addHelpText('after', `\nStages run in this order: ${services.stages.map((stage) => stage.name).join(' -> ')}`);
+  program.addHelpText(
+    'after',
+    `\nStages run in this order: ${services.stages.map((stage) => stage.name).join(' -> ')}`,
+  );
   return program;
 }

@@ -35,7 +35,11 @@ export interface Flag {
   readonly options: readonly Option[]; // two for a boolean: --x and --no-x
 }
 
-const kebab = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, '$1-$2').replaceAll('.', '-').toLowerCase();
+const kebab = (name: string): string =>
+  name
+    .replace(/([a-z0-9])([A-Z])/g, '$1-$2')
+    .replaceAll('.', '-')
+    .toLowerCase();
 
 /**
  * The flags of one section of the config.
@@ -66,13 +70,13 @@ function flagOf(name: string, path: string, leaf: Leaf, field: z.ZodType): Flag 
   const attribute = new Option(`--${name}`).attributeName();
   if (leaf.type === 'boolean') {
     const on = new Option(`--${name}`, help);
-    const off = new Option(`--no-${name}`, help);
-    const options = leaf.default === true ? [off, on.hideHelp()] : [on, off.hideHelp()];
-    return { path, attribute, options };
+    const off = new Option(`--no-${name}`, `turn off: ${help}`);
+    // the positive one first: commander gives a lone --no-x the default true
+    return { path, attribute, options: leaf.default === true ? [on.hideHelp(), off] : [on, off.hideHelp()] };
   }
   const option = new Option(`--${name} <${metavar(leaf)}>`, help).argParser((text: string) => {
     const value = coerce(text, leaf);
-    if (field.safeParse(value).success) return value;
+    if (field.safeParse(value).success) return { value }; // wrapped: commander makes '' of a bare null
     throw new LpldError('E_CONFIG', expected(range(leaf), `--${name}`, text), { option: path });
   });
   return { path, attribute, options: [option] };
@@ -84,7 +88,8 @@ function coerce(text: string, leaf: Leaf): unknown {
   if (variants.some((v) => v.const === text || v.enum?.includes(text))) return text;
   for (const v of variants) {
     if (v.type === 'null' && (text === 'none' || text === 'null')) return null;
-    if ((v.type === 'number' || v.type === 'integer') && text.trim() !== '' && Number.isFinite(Number(text))) return Number(text);
+    if ((v.type === 'number' || v.type === 'integer') && text.trim() !== '' && Number.isFinite(Number(text)))
+      return Number(text);
     if (v.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
     if (v.type === 'array') {
       const parts = text === '' ? [] : text.split(',');
@@ -111,7 +116,8 @@ export function range(leaf: Leaf): string {
     if (leaf.prefixItems) return leaf.prefixItems.map(range).join(', ');
     return `list of ${leaf.items ? range(leaf.items) : 'values'}`;
   }
-  const whole = (n: number | undefined): number | undefined => (Math.abs(n ?? 0) >= Number.MAX_SAFE_INTEGER ? undefined : n);
+  const whole = (n: number | undefined): number | undefined =>
+    Math.abs(n ?? 0) >= Number.MAX_SAFE_INTEGER ? undefined : n;
   const low = whole(leaf.minimum);
   const high = whole(leaf.maximum);
   const type = leaf.type ?? 'value';
@@ -126,22 +132,41 @@ export function range(leaf: Leaf): string {
 }
 
 function note(leaf: Leaf): string {
-  const shown = Array.isArray(leaf.default) ? leaf.default.join(',') : leaf.default === null ? 'none' : leaf.default;
+  const shown =
+    typeof leaf.default === 'boolean'
+      ? leaf.default
+        ? 'on'
+        : 'off'
+      : Array.isArray(leaf.default)
+        ? leaf.default.join(',')
+        : leaf.default === null
+          ? 'none'
+          : leaf.default;
   const parts = leaf.type === 'boolean' ? [] : [range(leaf)];
   if (shown !== undefined) parts.push(`default: ${typeof shown === 'object' ? JSON.stringify(shown) : shown}`);
   return parts.length > 0 ? `(${parts.join('; ')})` : '';
 }
 
 /** Overrides of the config from the flags that were given. */
-export function overridesOf(flags: readonly Flag[], values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+export function overridesOf(
+  flags: readonly Flag[],
+  values: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const given = flags.filter((flag) => values[flag.attribute] !== undefined);
   return Object.fromEntries(
-    flags.filter((flag) => values[flag.attribute] !== undefined).map((flag) => [flag.path, values[flag.attribute]]),
+    given.map(({ path, attribute }) => {
+      const value = values[attribute];
+      return [path, typeof value === 'boolean' ? value : (value as { value: unknown }).value];
+    }),
   );
 }
 
 /** --set key=value, repeated; values are read as YAML (numbers, true, [1, 2], text). */
 export function setOption(): Option {
-  return new Option('--set <key=value>', 'override one key of the config, e.g. synthesize.iterations=500; may be repeated')
+  return new Option(
+    '--set <key=value>',
+    'override one key of the config, e.g. synthesize.iterations=500; may be repeated',
+  )
     .default({}, 'none')
     .argParser((text: string, before: unknown) => {
       const at = text.indexOf('=');
@@ -194,13 +219,24 @@ function device(text: string): string {
 /** Declares the options every command understands, before or after the command's name. */
 export function addGlobals(program: Command): void {
   const options = [
-    new Option('--device <name>', 'auto, cpu, cuda or cuda:N; auto takes a GPU that can be used').default('auto').argParser(device),
-    new Option('--threads <n>', `CPU threads (integer >= 1; default: all, ${availableParallelism()} here)`).argParser(integer('--threads', 1)),
+    new Option('--device <name>', 'auto, cpu, cuda or cuda:N; auto takes a GPU that can be used')
+      .default('auto')
+      .argParser(device),
+    new Option('--threads <n>', `CPU threads (integer >= 1; default: all, ${availableParallelism()} here)`).argParser(
+      integer('--threads', 1),
+    ),
     new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
     new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
-    new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(integer('--seed', 0)),
+    new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(
+      integer('--seed', 0),
+    ),
     new Option('--precision <p>', "arithmetic of all stages (default: the config's)").choices(['fp32', 'tf32', 'bf16']),
-    new Option('--progress <mode>', 'on stderr (default: bar on a terminal, else plain)').choices(['bar', 'plain', 'json', 'none']),
+    new Option('--progress <mode>', 'on stderr (default: bar on a terminal, else plain)').choices([
+      'bar',
+      'plain',
+      'json',
+      'none',
+    ]),
     new Option('-q, --quiet', 'no progress, only results and errors (default: off)'),
     new Option('--json', 'print the result as one JSON document, the last line of stdout (default: off)'),
   ];
@@ -214,14 +250,15 @@ export function runtimeOf(globals: Globals): RuntimeOptions {
 
 export function progressOf(globals: Globals, io: Io): ProgressSink {
   const mode = globals.progress ?? (globals.quiet ? 'none' : 'bar');
-  return createProgress(mode, io.stderr, { color: !io.env['NO_COLOR'] });
+  return createProgress(mode, io.stderr, { color: !io.env.NO_COLOR });
 }
 
 /** Overrides that --seed and --precision mean for the given stages. */
 export function globalOverrides(globals: Globals, stages: readonly StageTable[]): Record<string, unknown> {
   const overrides: Record<string, unknown> = {};
-  if (globals.seed !== undefined) overrides['seed'] = globals.seed;
+  if (globals.seed !== undefined) overrides.seed = globals.seed;
   if (globals.precision !== undefined)
-    for (const { name, options } of stages) if ('precision' in options.shape) overrides[`${name}.precision`] = globals.precision;
+    for (const { name, options } of stages)
+      if ('precision' in options.shape) overrides[`${name}.precision`] = globals.precision;
   return overrides;
 }

@@ -2,18 +2,28 @@
 
 import type { Command } from 'commander';
 import { stringify } from 'yaml';
+import { textTable } from '../report/table.ts';
 import { type AddCommand, printResult } from './io.ts';
 import type { Globals } from './options.ts';
 
 export const addPresets: AddCommand = (program, session) => {
   const { services } = session;
-  const presets = program.command('presets').summary('list the presets or show one in full').description('The settings that ship with the package.');
+  const presets = program
+    .command('presets')
+    .summary('list the presets or show one in full')
+    .description('The settings that ship with the package.');
   presets
     .command('list')
-    .description('Lists the names.')
+    .description('Lists the names, one line each.')
     .action(async (_: object, command: Command) => {
-      const names = await services.presetNames();
-      printResult(session, command.optsWithGlobals<Globals>(), { presets: names }, names.join('\n'));
+      const list: { name: string; description: string }[] = [];
+      for (const name of await services.presetNames())
+        list.push({ name, description: (await services.loadConfig(name, {})).description });
+      const text = textTable(
+        ['preset', ''],
+        list.map((preset) => [preset.name, preset.description]),
+      );
+      printResult(session, command.optsWithGlobals<Globals>(), { presets: list }, text);
     });
   presets
     .command('show')

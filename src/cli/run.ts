@@ -22,14 +22,21 @@ export const addRun: AddCommand = (program, session) => {
   program
     .command('run')
     .summary('run all stages of a preset or config file; resumes where it stopped')
-    .description('Runs all stages of a config into one run folder and writes report.json and report.html there.\n' +
-      'Run the same command again to resume; a stage whose config and inputs are unchanged is not run twice.')
+    .description(
+      'Runs all stages of a config into one run folder and writes report.json and report.html there.\n' +
+        'Run the same command again to resume; a stage whose config and inputs are unchanged is not run twice.',
+    )
     .argument('<config>', 'name of a preset (see: presets list) or path of a .yaml or .json file')
     .option('--out <dir>', 'run folder (default: runs/<name of the config>)')
     .addOption(setOption())
-    .addOption(new Option('--restart-from <stage>', 'run this stage and all later ones again (default: none)').choices(names))
+    .addOption(
+      new Option('--restart-from <stage>', 'run this stage and all later ones again (default: none)').choices(names),
+    )
     .option('--dry-run', 'only say what would run, with bytes and a rough time (default: off)')
-    .option('--verify-data', 'hash every byte of the dataset for its id (default: off, only names, sizes and small files)')
+    .option(
+      '--verify-data',
+      'hash every byte of the dataset for its id (default: off, only names, sizes and small files)',
+    )
     .action((source: string, _: object, command: Command) => run(source, command.optsWithGlobals<RunFlags>(), session));
 };
 

@@ -80,6 +80,9 @@ export interface Services {
   /** What `data fetch` knows. */
   sources(): Promise<readonly Pick<Source, 'name' | 'summary' | 'format'>[]>;
   /** Reads weights of any known format and writes them to `out` as safetensors. */
-  importWeights(file: string, out: string): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
+  importWeights(
+    file: string,
+    out: string,
+  ): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
   remakeReport(out: string, compare: readonly string[]): Promise<string>;
 }

@@ -5,7 +5,16 @@ import type { Command } from 'commander';
 import { formatBytes } from '../report/format.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
-import { type Flag, flagsOf, type Globals, globalOverrides, overridesOf, progressOf, runtimeOf, setOption } from './options.ts';
+import {
+  type Flag,
+  flagsOf,
+  type Globals,
+  globalOverrides,
+  overridesOf,
+  progressOf,
+  runtimeOf,
+  setOption,
+} from './options.ts';
 import type { MadeArtifact, StageTable } from './services.ts';
 
 interface StageFlags extends Globals {
@@ -30,7 +39,8 @@ function addStage(program: Command, session: Session, stage: StageTable, globals
     .requiredOption('--out <dir>', 'folder of the artifact; resumes what was begun there')
     .addOption(setOption())
     .option('--verify-data', 'hash every byte of the dataset for its id (default: off)');
-  for (const role of stage.inputs) command.option(`--${role} <dir>`, `artifact folder with the ${role} this stage reads`);
+  for (const role of stage.inputs)
+    command.option(`--${role} <dir>`, `artifact folder with the ${role} this stage reads`);
   for (const flag of flags) for (const option of flag.options) command.addOption(option);
   command.action(() => runOne(command.optsWithGlobals<StageFlags>(), session, stage, flags));
 }
@@ -61,7 +71,18 @@ async function runOne(values: StageFlags, session: Session, stage: StageTable, f
 export function artifactDocument(artifact: MadeArtifact): object {
   const { stage, stageVersion, inputs, deviceClass, precision, summary, files } = artifact.manifest;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
-  return { dir: artifact.dir, id: artifact.id, stage, stageVersion, inputs, deviceClass, precision, bytes, files: files.length, summary };
+  return {
+    dir: artifact.dir,
+    id: artifact.id,
+    stage,
+    stageVersion,
+    inputs,
+    deviceClass,
+    precision,
+    bytes,
+    files: files.length,
+    summary,
+  };
 }
 
 /** An artifact as people read it: where, which, what of, and its summary. */

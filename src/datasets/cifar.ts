@@ -4,7 +4,7 @@
 
 import { join } from 'node:path';
 import { type ClassSelection, checkLabels, checkNames, selectClasses } from './classes.ts';
-import { type RecordFile, dataError, fileSize, isFolder, readLines, recordBlocks } from './files.ts';
+import { dataError, fileSize, isFolder, type RecordFile, readLines, recordBlocks } from './files.ts';
 import { datasetId } from './identity.ts';
 import { packedSplit } from './splits.ts';
 import type { Dataset, DatasetFormat, DatasetOptions, Split } from './types.ts';
@@ -64,7 +64,10 @@ async function openCifar(layout: Layout, path: string, options: DatasetOptions):
   checkNames(join(folder, layout.names), classNames);
   const selection = selectClasses(options.classes, layout.classes);
   const files = await Promise.all(
-    [...layout.train, layout.test, layout.names].map(async (name) => ({ name, size: await fileSize(join(folder, name)) })),
+    [...layout.train, layout.test, layout.names].map(async (name) => ({
+      name,
+      size: await fileSize(join(folder, name)),
+    })),
   );
   return {
     name: layout.name,
@@ -116,8 +119,7 @@ function interleave(block: Uint8Array, n: number, labelBytes: number): Uint8Arra
   for (let i = 0; i < n; i++) {
     const from = i * (labelBytes + 3 * PLANE) + labelBytes;
     const to = i * 3 * PLANE;
-    for (let p = 0; p < PLANE; p++)
-      for (let c = 0; c < 3; c++) out[to + 3 * p + c] = block[from + c * PLANE + p]!;
+    for (let p = 0; p < PLANE; p++) for (let c = 0; c < 3; c++) out[to + 3 * p + c] = block[from + c * PLANE + p]!;
   }
   return out;
 }

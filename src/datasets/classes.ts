@@ -1,7 +1,7 @@
 // Class ids of a format and the subset of them that a Dataset keeps.
 // The invariant: a split never yields an id outside [0, K), and no kept class of a training split is empty.
 
-import { LpldError, expected } from '../errors.ts';
+import { expected, LpldError } from '../errors.ts';
 import { dataError } from './files.ts';
 
 /** Which classes of the format's own numbering stay, and their new numbers. */
@@ -36,7 +36,12 @@ export function selectClasses(classes: readonly number[] | null, count: number):
  * @param every - refuse a class without any image
  * @throws {LpldError} E_DATA with the path
  */
-export function checkLabels(path: string, labels: ArrayLike<number>, classNames: readonly string[], every: boolean): void {
+export function checkLabels(
+  path: string,
+  labels: ArrayLike<number>,
+  classNames: readonly string[],
+  every: boolean,
+): void {
   const counts = new Uint32Array(classNames.length);
   for (let i = 0; i < labels.length; i++) {
     const label = labels[i]!;

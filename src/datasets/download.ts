@@ -23,7 +23,7 @@ const SILENCE = 60_000; // ms without a byte until a connection counts as broken
  * Downloads `url` to `path`, continuing path.part where there is one.
  *
  * @param md5 - hexadecimal MD5 of the whole file
- * @throws {LpldError} E_DEVICE, details.reason 'download', if the server cannot be reached or refuses (path.part stays);
+ * @throws {LpldError} E_DEVICE, details.reason 'download', if the server cannot be reached or refuses (the part stays);
  *   E_DATA with details.path if the bytes have another MD5 (path.part is removed); E_CANCELLED (path.part stays)
  */
 export async function download(url: string, path: string, md5: string, options: DownloadOptions = {}): Promise<void> {
@@ -85,7 +85,11 @@ async function transfer(url: string, part: string, have: number, options: Downlo
     const resumed = response.status === 206 && range?.startsWith(`bytes ${have}-`) === true;
     if (response.status !== 200 && !resumed) {
       await response.body?.cancel();
-      throw new Broken(`HTTP status ${response.status}`, response.status < 500 && response.status !== 429, response.status);
+      throw new Broken(
+        `HTTP status ${response.status}`,
+        response.status < 500 && response.status !== 429,
+        response.status,
+      );
     }
     const start = resumed ? have : 0;
     const total = totalBytes(response, start);

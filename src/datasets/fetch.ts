@@ -5,7 +5,7 @@
 import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { fileError } from '../atomic-file.ts';
-import { LpldError, expected } from '../errors.ts';
+import { expected, LpldError } from '../errors.ts';
 import { download } from './download.ts';
 import { FORMATS, nearest } from './index.ts';
 import { SIDECAR } from './sidecar.ts';
@@ -27,15 +27,32 @@ export interface Source {
   readonly root: string;
 }
 
-const IDX_FILES = ['train-images-idx3-ubyte.gz', 'train-labels-idx1-ubyte.gz', 't10k-images-idx3-ubyte.gz', 't10k-labels-idx1-ubyte.gz'];
+const IDX_FILES = [
+  'train-images-idx3-ubyte.gz',
+  'train-labels-idx1-ubyte.gz',
+  't10k-images-idx3-ubyte.gz',
+  't10k-labels-idx1-ubyte.gz',
+];
 
-function idxSource(name: string, summary: string, base: string, md5s: readonly [string, string, string, string]): Source {
-  return { name, summary, format: 'idx', base, root: '', files: IDX_FILES.map((file, i) => ({ name: file, md5: md5s[i]! })) };
+function idxSource(
+  name: string,
+  summary: string,
+  base: string,
+  md5s: readonly [string, string, string, string],
+): Source {
+  return {
+    name,
+    summary,
+    format: 'idx',
+    base,
+    root: '',
+    files: IDX_FILES.map((file, i) => ({ name: file, md5: md5s[i]! })),
+  };
 }
 
 /**
- * Where the public sets lie. MD5s: the sets' own pages (CIFAR) and torchvision's dataset classes (MNIST family); that of
- * Tiny-ImageNet is the one its loaders agree on. MNIST's own site stopped serving the files; PyTorch's copy is used.
+ * Where the public sets lie. MD5s: the sets' own pages (CIFAR) and torchvision's dataset classes (MNIST family); that
+ * of Tiny-ImageNet is the one its loaders agree on. MNIST's own site stopped serving the files; PyTorch's copy is used.
  */
 export const SOURCES: readonly Source[] = [
   idxSource('mnist', 'MNIST, 28x28 grey digits, 12 MB', 'https://ossci-datasets.s3.amazonaws.com/mnist/', [
@@ -136,7 +153,8 @@ export async function fetchSource(source: Source, destination: string, options: 
     for (const { name, md5 } of source.files) {
       const onBytes = (bytes: number, total: number | null): void =>
         onProgress?.({ step: 'download', file: name, bytes, total });
-      if (!(await readdir(work)).includes(name)) await download(base + name, join(work, name), md5, { ...withSignal, onBytes });
+      if (!(await readdir(work)).includes(name))
+        await download(base + name, join(work, name), md5, { ...withSignal, onBytes });
     }
     for (const { name } of source.files) {
       onProgress?.({ step: 'unpack', file: name, bytes: 0, total: null });

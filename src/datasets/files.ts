@@ -3,12 +3,12 @@
 // MiB is held. Gzipped files (.gz) read like plain ones.
 
 import { createReadStream } from 'node:fs';
-import { open, readFile, readdir, stat } from 'node:fs/promises';
-import { pipeline } from 'node:stream';
-import { createGunzip, gunzip } from 'node:zlib';
-import { promisify } from 'node:util';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { LpldError, expected, toLpldError } from '../errors.ts';
+import { pipeline } from 'node:stream';
+import { promisify } from 'node:util';
+import { createGunzip, gunzip } from 'node:zlib';
+import { expected, LpldError, toLpldError } from '../errors.ts';
 
 /** Bytes of pixels per chunk that splits aim at. */
 export const CHUNK_BYTES = 4 << 20;
@@ -71,7 +71,13 @@ export async function list(path: string, kind: 'folders' | 'files'): Promise<str
 export async function findFile(folder: string, names: readonly string[]): Promise<string | null> {
   for (const name of names) {
     const path = join(folder, name);
-    if (await stat(path).then((s) => s.isFile(), () => false)) return path;
+    if (
+      await stat(path).then(
+        (s) => s.isFile(),
+        () => false,
+      )
+    )
+      return path;
   }
   return null;
 }
@@ -162,7 +168,11 @@ export async function* recordBlocks(file: RecordFile, signal?: AbortSignal): Asy
     }
     if (left === 0) return;
   }
-  throw dataError(file.path, `${file.count} records of ${file.recordBytes} bytes`, `${file.count - left} and then the end`);
+  throw dataError(
+    file.path,
+    `${file.count} records of ${file.recordBytes} bytes`,
+    `${file.count - left} and then the end`,
+  );
 }
 
 async function* pieces(path: string): AsyncGenerator<Uint8Array> {
@@ -172,7 +182,9 @@ async function* pieces(path: string): AsyncGenerator<Uint8Array> {
   try {
     yield* stream as AsyncIterable<Uint8Array>;
   } catch (cause) {
-    throw zipped && String((cause as { code?: unknown }).code).startsWith('Z_') ? brokenGzip(path, cause) : toLpldError(cause);
+    throw zipped && String((cause as { code?: unknown }).code).startsWith('Z_')
+      ? brokenGzip(path, cause)
+      : toLpldError(cause);
   } finally {
     source.destroy();
   }

@@ -5,9 +5,9 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { dataError, isFolder, list } from './files.ts';
-import { decodeImage } from './images.ts';
 import { IMAGE_NAME, openListing } from './image-files.ts';
-import { SIDECAR, constants, readSidecar } from './sidecar.ts';
+import { decodeImage } from './images.ts';
+import { constants, readSidecar, SIDECAR } from './sidecar.ts';
 import type { ImageFile } from './splits.ts';
 import type { DatasetFormat } from './types.ts';
 
@@ -34,7 +34,8 @@ export const folder: DatasetFormat = {
     if (testRoot !== null) {
       const present = await list(join(path, testRoot), 'folders');
       for (const name of present)
-        if (!classNames.includes(name)) throw dataError(join(path, testRoot, name), 'a class of the training split', name);
+        if (!classNames.includes(name))
+          throw dataError(join(path, testRoot, name), 'a class of the training split', name);
       if (present.length === 0) throw dataError(join(path, testRoot), 'one folder per class', 'none');
       test = await listClasses(path, testRoot, present, classNames);
     }
@@ -71,14 +72,20 @@ async function firstFolder(path: string, names: readonly string[]): Promise<stri
 }
 
 /** Image files of the present classes, class by class; ids are positions in `all`. */
-async function listClasses(path: string, root: string, present: readonly string[], all: readonly string[]): Promise<ImageFile[]> {
+async function listClasses(
+  path: string,
+  root: string,
+  present: readonly string[],
+  all: readonly string[],
+): Promise<ImageFile[]> {
   const files: ImageFile[] = [];
   const prefix = root === '' ? '' : `${root}/`;
   for (const name of present) {
     const label = all.indexOf(name);
     const images = (await list(join(path, root, name), 'files')).filter((file) => IMAGE_NAME.test(file));
     if (images.length === 0) throw dataError(join(path, root, name), 'at least one .jpg, .jpeg or .png file', 'none');
-    for (const file of images) files.push({ path: join(path, root, name, file), name: `${prefix}${name}/${file}`, label });
+    for (const file of images)
+      files.push({ path: join(path, root, name, file), name: `${prefix}${name}/${file}`, label });
   }
   return files;
 }

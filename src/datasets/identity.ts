@@ -1,6 +1,6 @@
 // Dataset.id: which data this is, in one SHA-256.
 // The invariant: equal ids mean equal names and sizes of all files, and equal bytes of the small ones (below 1 MiB, in
-// name order up to 64 MiB in all) or, with `verify`, of every file. Class subsets and skipped files have ids of their own.
+// name order up to 64 MiB in all) or, with `verify`, of every file. Subsets and skipped files have ids of their own.
 
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -31,7 +31,11 @@ export interface IdentityOptions {
  * @returns 64 hexadecimal digits
  * @throws {LpldError} E_DATA with the path if a file cannot be read
  */
-export async function datasetId(folder: string, files: readonly SizedFile[], options: IdentityOptions): Promise<string> {
+export async function datasetId(
+  folder: string,
+  files: readonly SizedFile[],
+  options: IdentityOptions,
+): Promise<string> {
   const sorted = [...files].sort((a, b) => byBytes(a.name, b.name));
   let budget = HASHED_BYTES_LIMIT;
   const plan = sorted.map((file) => {
@@ -42,7 +46,9 @@ export async function datasetId(folder: string, files: readonly SizedFile[], opt
   });
   const id = createHash('sha256');
   for (const fact of options.facts) id.update(`${JSON.stringify(fact)}\n`);
-  const hashes = orderedMap(plan, 8, (file) => (file.content ? hashFile(join(folder, file.name)) : Promise.resolve('')));
+  const hashes = orderedMap(plan, 8, (file) =>
+    file.content ? hashFile(join(folder, file.name)) : Promise.resolve(''),
+  );
   let i = 0;
   for await (const hash of hashes) {
     checkCancelled(options.signal);

@@ -8,7 +8,7 @@ import { basename } from 'node:path';
 import { type ClassSelection, checkLabels, checkNames, selectClasses } from './classes.ts';
 import { contentSize, dataError, fileSize, findFile, readContent, readStart } from './files.ts';
 import { datasetId } from './identity.ts';
-import { type Constants, SIDECAR, constants, readSidecar } from './sidecar.ts';
+import { type Constants, constants, readSidecar, SIDECAR } from './sidecar.ts';
 import { packedSplit } from './splits.ts';
 import type { Dataset, DatasetFormat, DatasetOptions, Split } from './types.ts';
 
@@ -22,7 +22,18 @@ const FASHION: Known = {
   name: 'fashion-mnist',
   mean: [0.286],
   std: [0.353],
-  classNames: ['T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'],
+  classNames: [
+    'T-shirt/top',
+    'Trouser',
+    'Pullover',
+    'Dress',
+    'Coat',
+    'Sandal',
+    'Shirt',
+    'Sneaker',
+    'Bag',
+    'Ankle boot',
+  ],
 };
 const KMNIST: Known = {
   name: 'kmnist',
@@ -34,12 +45,13 @@ const KMNIST: Known = {
 /** SHA-256 of the unpacked training labels of sets that are recognised without a sidecar. */
 const BY_LABELS: Readonly<Record<string, Known>> = {
   '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5': MNIST,
+  bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9: FASHION,
 };
 
 /**
  * The MNIST family. Names, mean and std come from dataset.json in the folder where there is one ({"name":
- * "fashion-mnist"} or "kmnist" suffices; `lpld-native data` writes it), else from recognising the training labels,
- * else they are MNIST's, for the config to override.
+ * "kmnist"} suffices; `lpld-native data` writes it); else MNIST and Fashion-MNIST are recognised by their training
+ * labels; else they are MNIST's, for the config to override.
  */
 export const idx: DatasetFormat = {
   name: 'idx',
@@ -60,7 +72,12 @@ export const idx: DatasetFormat = {
  * @param values - [256] uint8, or null for the bytes as they are
  * @throws {LpldError} E_DATA with the path of the file that is missing or malformed; E_CONFIG for a bad class subset
  */
-export async function openIdxFolder(folder: string, known: Known, options: DatasetOptions, values: Uint8Array): Promise<Dataset> {
+export async function openIdxFolder(
+  folder: string,
+  known: Known,
+  options: DatasetOptions,
+  values: Uint8Array,
+): Promise<Dataset> {
   const train = await readPart(folder, ['train'], true);
   return assemble(folder, known, options, values, train!, []);
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { checkLabels, checkNames, selectClasses } from './classes.ts';
 import { dataError, fileSize } from './files.ts';
 import { datasetId } from './identity.ts';
-import { type FileDataset, type FileImages, type ImageFile, fileSizes, fileSplit, unreadable } from './splits.ts';
+import { type FileDataset, type FileImages, fileSizes, fileSplit, type ImageFile, unreadable } from './splits.ts';
 import type { DatasetOptions } from './types.ts';
 
 export const IMAGE_NAME = /\.(jpe?g|png)$/i;
@@ -47,7 +47,12 @@ export async function openListing(listing: Listing, options: DatasetOptions): Pr
     test = test?.filter((file) => !bad.has(file.name)) ?? null;
   }
   const kept = selection.kept.map((id) => classNames[id]!);
-  checkLabels(folder, train.map((file) => file.label), kept, true);
+  checkLabels(
+    folder,
+    train.map((file) => file.label),
+    kept,
+    true,
+  );
   if (test !== null && test.length === 0) throw dataError(folder, 'at least one test image', 'none');
   const files = [...train, ...(test ?? [])];
   const sizes = await fileSizes(files);

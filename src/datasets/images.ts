@@ -5,7 +5,7 @@
 // conversion of 16-bit grey clips at 255 and turns nearly every picture white.
 
 import type { Sharp, SharpOptions } from 'sharp';
-import { LpldError, expected } from '../errors.ts';
+import { expected, LpldError } from '../errors.ts';
 
 export interface DecodedImage {
   readonly pixels: Uint8Array; // [height, width, channels] uint8, packed
@@ -32,7 +32,12 @@ function sharp(): Promise<SharpFunction> {
     (cause: unknown) => {
       loaded = undefined;
       const advice = 'reinstall the package for this platform';
-      throw new LpldError('E_DEVICE', expected('sharp', 'image decoding', 'an import error', advice), { reason: 'sharp' }, cause);
+      throw new LpldError(
+        'E_DEVICE',
+        expected('sharp', 'image decoding', 'an import error', advice),
+        { reason: 'sharp' },
+        cause,
+      );
     },
   );
   return loaded;
@@ -51,9 +56,11 @@ export async function decodeImage(bytes: Uint8Array, path: string, channels: 1 |
   const header = readHeader(bytes, path);
   const open = await sharp();
   const sourceChannels = header.colour === 'grey' ? 1 : 3;
-  let raw: { data: Uint8Array; info: { width: number; height: number; channels: number } };
+  let raw: { data: Uint8Array<ArrayBuffer>; info: { width: number; height: number; channels: number } };
   try {
-    raw = await pipeline(open(bytes, { failOn: 'error', ignoreIcc: true }), header).toBuffer({ resolveWithObject: true });
+    raw = await pipeline(open(bytes, { failOn: 'error', ignoreIcc: true }), header).toBuffer({
+      resolveWithObject: true,
+    });
   } catch (cause) {
     throw broken(path, cause instanceof Error ? cause.message : String(cause), cause);
   }
@@ -62,7 +69,7 @@ export async function decodeImage(bytes: Uint8Array, path: string, channels: 1 |
   const octets = header.depth === 16 ? 2 : 1;
   if (raw.data.length !== width * height * native * octets)
     throw new LpldError('E_INTERNAL', expected(`${native} channels`, path, raw.info.channels), { path });
-  let pixels = raw.data;
+  let pixels = new Uint8Array(raw.data.buffer, raw.data.byteOffset, raw.data.byteLength); // no Buffer leaves this file
   if (header.depth === 16) pixels = highBytes(pixels);
   if (header.colour === 'cmyk') pixels = cmykToRgb(pixels);
   if (sourceChannels === 1 && channels === 3) pixels = repeatGrey(pixels);
@@ -72,8 +79,7 @@ export async function decodeImage(bytes: Uint8Array, path: string, channels: 1 |
 
 /**
  * Encodes packed uint8 pixels as a JPEG (quality 75, chroma 4:2:0) or PNG file.
- * The JPEG decodes to exactly the pixels of Pillow's default `save`; grey images become three-component JPEG or PNG
- * files with equal channels only if `channels` is 3.
+ * The JPEG decodes to exactly the pixels of Pillow's default `save`; one channel makes a one-component file.
  *
  * @param pixels - [height, width, channels] uint8
  * @param channels - 1 or 3
@@ -110,7 +116,8 @@ function broken(path: string, received: string, cause?: unknown): LpldError {
 /** What the file says of itself. Walks PNG chunks to IEND, because libpng accepts a file cut just before it. */
 function readHeader(bytes: Uint8Array, path: string): Header {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length >= 33 && view.getUint32(0) === 0x89504e47 && view.getUint32(4) === 0x0d0a1a0a) return png(view, path);
+  if (bytes.length >= 33 && view.getUint32(0) === 0x89504e47 && view.getUint32(4) === 0x0d0a1a0a)
+    return png(view, path);
   if (bytes.length >= 4 && view.getUint16(0) === 0xffd8) return jpeg(view, path);
   throw broken(path, bytes.length === 0 ? 'an empty file' : 'another file type');
 }
@@ -146,26 +153,26 @@ function jpeg(view: DataView, path: string): Header {
   throw broken(path, 'a truncated JPEG');
 }
 
-function highBytes(pixels: Uint8Array): Uint8Array {
+function highBytes(pixels: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(pixels.length / 2);
   for (let i = 0; i < out.length; i++) out[i] = pixels[2 * i + 1]!; // little endian
   return out;
 }
 
-function repeatGrey(grey: Uint8Array): Uint8Array {
+function repeatGrey(grey: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(grey.length * 3);
   for (let i = 0; i < grey.length; i++) out.fill(grey[i]!, 3 * i, 3 * i + 3);
   return out;
 }
 
-function luma(rgb: Uint8Array): Uint8Array {
+function luma(rgb: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(rgb.length / 3);
   for (let i = 0, o = 0; o < out.length; i += 3, o++)
     out[o] = (rgb[i]! * 19595 + rgb[i + 1]! * 38470 + rgb[i + 2]! * 7471 + 0x8000) >> 16;
   return out;
 }
 
-function cmykToRgb(cmyk: Uint8Array): Uint8Array {
+function cmykToRgb(cmyk: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array((cmyk.length / 4) * 3);
   for (let i = 0, o = 0; i < cmyk.length; i += 4) {
     const light = 255 - cmyk[i + 3]!;

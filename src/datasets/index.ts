@@ -1,6 +1,6 @@
 // The table of dataset formats and the one door to them. Stages see a Dataset and nothing of files.
 
-import { LpldError, expected } from '../errors.ts';
+import { expected, LpldError } from '../errors.ts';
 import { cifar10, cifar100 } from './cifar.ts';
 import { digits } from './digits.ts';
 import { folder } from './folder.ts';
@@ -32,7 +32,9 @@ export async function openDataset(format: string, path: string, options: Dataset
   const names = FORMATS.map((f) => f.name);
   const guess = nearest(format, names);
   const advice = guess === null ? undefined : `did you mean ${guess}?`;
-  throw new LpldError('E_CONFIG', expected(`one of ${names.join(', ')}`, 'dataset format', format, advice), { nearest: guess });
+  throw new LpldError('E_CONFIG', expected(`one of ${names.join(', ')}`, 'dataset format', format, advice), {
+    nearest: guess,
+  });
 }
 
 /** The candidate with the smallest edit distance to `word` ignoring case and punctuation, or null if none is near. */

@@ -60,7 +60,8 @@ export async function readJson<T>(path: string, form: z.ZodType<T>): Promise<T> 
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await readContent(path)));
   } catch (cause) {
-    if (cause instanceof SyntaxError || cause instanceof TypeError) throw dataError(path, 'JSON', cause.message, undefined, cause);
+    if (cause instanceof SyntaxError || cause instanceof TypeError)
+      throw dataError(path, 'JSON', cause.message, undefined, cause);
     throw cause;
   }
   const result = form.safeParse(value);

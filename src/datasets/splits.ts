@@ -5,7 +5,15 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { type LpldError, toLpldError } from '../errors.ts';
 import type { ClassSelection } from './classes.ts';
-import { CHUNK_BYTES, type RecordFile, checkCancelled, dataError, fileSize, orderedMap, recordBlocks } from './files.ts';
+import {
+  CHUNK_BYTES,
+  checkCancelled,
+  dataError,
+  fileSize,
+  orderedMap,
+  type RecordFile,
+  recordBlocks,
+} from './files.ts';
 import { type DecodedImage, decodeImage } from './images.ts';
 import type { Dataset, ImageChunk, Split } from './types.ts';
 
@@ -47,7 +55,11 @@ export function packedSplit(source: PackedImages, selection: ClassSelection): Sp
   return { count: labels.length, labels, read };
 }
 
-function keepImages(images: Uint8Array, labels: Int32Array, imageBytes: number): { images: Uint8Array; labels: Int32Array } {
+function keepImages(
+  images: Uint8Array,
+  labels: Int32Array,
+  imageBytes: number,
+): { images: Uint8Array; labels: Int32Array } {
   const kept = labels.filter((label) => label >= 0);
   if (kept.length === labels.length) return { images, labels };
   const out = new Uint8Array(kept.length * imageBytes);
@@ -140,7 +152,12 @@ async function decodeFile({ path }: ImageFile, { channels, size, greyOnly }: Fil
   if (size !== null && (image.height !== size.height || image.width !== size.width))
     throw dataError(path, `an image of ${size.height}x${size.width} pixels`, `${image.height}x${image.width}`);
   if (greyOnly && image.sourceChannels === 3)
-    throw dataError(path, 'a grey image, as in the other classes,', 'a colour image', 'set "channels": 3 in dataset.json');
+    throw dataError(
+      path,
+      'a grey image, as in the other classes,',
+      'a colour image',
+      'set "channels": 3 in dataset.json',
+    );
   return image;
 }
 
@@ -148,6 +165,6 @@ function joined(run: readonly DecodedImage[]): Uint8Array {
   if (run.length === 1) return run[0]!.pixels;
   const bytes = run[0]!.pixels.length;
   const out = new Uint8Array(run.length * bytes);
-  run.forEach((image, i) => out.set(image.pixels, i * bytes));
+  for (const [i, image] of run.entries()) out.set(image.pixels, i * bytes);
   return out;
 }

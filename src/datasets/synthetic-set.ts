@@ -10,7 +10,7 @@ import { checkNames } from './classes.ts';
 import { dataError } from './files.ts';
 import type { ImageEncoding } from './images.ts';
 import { readJson } from './sidecar.ts';
-import { type ImageFile, fileSplit } from './splits.ts';
+import { fileSplit, type ImageFile } from './splits.ts';
 import type { Dataset } from './types.ts';
 
 /** The content of set.json. */
@@ -47,7 +47,10 @@ export function imageName(classId: number, id: number, encoding: ImageEncoding):
  * @param options.verify - hash every file and compare with the manifest
  * @throws {LpldError} E_DATA with details.path: a file missing, of another size or hash, or not as set.json says
  */
-export async function openSyntheticSet(dir: string, options: { readonly verify?: boolean } = {}): Promise<SyntheticDataset> {
+export async function openSyntheticSet(
+  dir: string,
+  options: { readonly verify?: boolean } = {},
+): Promise<SyntheticDataset> {
   const { manifest } = await openArtifact(dir, options);
   const manifestPath = join(dir, 'manifest.json');
   const setPath = join(dir, 'set.json');

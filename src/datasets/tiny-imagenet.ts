@@ -131,6 +131,7 @@ async function validation(folder: string, wnids: readonly string[], used: string
     files.push({ path: join(folder, 'val/images', file), name: `val/images/${file}`, label });
   }
   const [missing] = labels.keys();
-  if (missing !== undefined) throw dataError(join(folder, 'val/images', missing), 'an image of the annotations', 'nothing');
+  if (missing !== undefined)
+    throw dataError(join(folder, 'val/images', missing), 'an image of the annotations', 'nothing');
   return files;
 }

@@ -19,9 +19,11 @@ import { dataError } from './files.ts';
  * @throws {LpldError} E_DATA with details.path if it is broken or truncated; E_CANCELLED
  */
 export async function unpackGzip(archive: string, path: string, signal?: AbortSignal): Promise<void> {
-  await pipeline(createReadStream(archive), createGunzip(), createWriteStream(path), { signal }).catch((cause: unknown) => {
-    throw broken(archive, cause, signal);
-  });
+  await pipeline(createReadStream(archive), createGunzip(), createWriteStream(path), { signal }).catch(
+    (cause: unknown) => {
+      throw broken(archive, cause, signal);
+    },
+  );
 }
 
 /**
@@ -46,7 +48,8 @@ export async function unpackTar(archive: string, into: string, signal?: AbortSig
  */
 export async function unpackZip(archive: string, into: string, signal?: AbortSignal): Promise<void> {
   try {
-    for (const write of [false, true]) await eachEntry(archive, (zip, entry) => unpackEntry(zip, entry, into, write), signal);
+    for (const write of [false, true])
+      await eachEntry(archive, (zip, entry) => unpackEntry(zip, entry, into, write), signal);
   } catch (cause) {
     throw broken(archive, cause, signal);
   }
@@ -80,7 +83,9 @@ type Visit = (zip: yauzl.ZipFile, entry: yauzl.Entry) => Promise<void>;
 
 async function eachEntry(archive: string, visit: Visit, signal?: AbortSignal): Promise<void> {
   const zip = await new Promise<yauzl.ZipFile>((resolve, reject) => {
-    yauzl.open(archive, { lazyEntries: true, autoClose: false }, (error, file) => (error ? reject(error) : resolve(file)));
+    yauzl.open(archive, { lazyEntries: true, autoClose: false }, (error, file) =>
+      error ? reject(error) : resolve(file),
+    );
   });
   try {
     await new Promise<void>((resolve, reject) => {
@@ -124,9 +129,17 @@ async function tar(args: readonly string[], archive: string, signal?: AbortSigna
     child.on('close', resolve);
   }).catch((cause: unknown) => {
     if ((cause as { code?: unknown }).code !== 'ENOENT') throw broken(archive, cause, signal);
-    throw new LpldError('E_DEVICE', 'expected the program tar but found none\ninstall tar', { reason: 'no-tar' }, cause);
+    throw new LpldError(
+      'E_DEVICE',
+      'expected the program tar but found none\ninstall tar',
+      { reason: 'no-tar' },
+      cause,
+    );
   });
   if (signal?.aborted) throw broken(archive, signal.reason, signal);
   if (code !== 0) throw dataError(archive, 'a whole .tar.gz', problem.trim() || `exit code ${code}`);
-  return Buffer.concat(out).toString('utf8').split('\n').filter((line) => line !== '');
+  return Buffer.concat(out)
+    .toString('utf8')
+    .split('\n')
+    .filter((line) => line !== '');
 }

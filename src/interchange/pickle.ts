@@ -145,8 +145,7 @@ class Machine {
     const callee = this.pop();
     if (!(callee instanceof Global) || !Array.isArray(args)) this.refuse('a known name', 'REDUCE', typeof callee);
     const call = this.host.globals.get(callee.name);
-    if (call === null || call === undefined) return this.refuse('a function', 'REDUCE', callee.name, ADVICE);
-    this.stack.push(call(args));
+    this.stack.push(call ? call(args) : this.refuse('a function', 'REDUCE', callee.name, ADVICE));
   }
 
   /** State given to an object. Dicts may carry attributes (a state dict's _metadata); they are dropped. */

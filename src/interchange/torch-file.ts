@@ -4,11 +4,11 @@
 // Source: torch/serialization.py and torch/_utils.py (_rebuild_tensor_v2), pytorch 2.13: the layout, not code.
 
 import { type FileHandle, open } from 'node:fs/promises';
-import yauzl from 'yauzl';
 import { fileError } from '../atomic-file.ts';
 import { expected, LpldError } from '../errors.ts';
 import { DTYPE_BYTES, type DType, elements, type TensorView } from '../tensor.ts';
 import { Dict, Global, type PickleHost, readPickle, type Value } from './pickle.ts';
+import { openZip, readAt } from './zip.ts';
 
 const MAX_PICKLE_BYTES = 1 << 26;
 const MAX_RANK = 64;
@@ -88,7 +88,8 @@ class TorchHost implements PickleHost {
     const dtype = type instanceof Global ? STORAGES[type.name] : undefined;
     if (kind !== 'storage' || dtype === undefined || typeof key !== 'string' || !isCount(count))
       return refuse(this.path, 'a storage', 'a persistent id', type instanceof Global ? type.name : typeof type);
-    if (view !== undefined && view !== null) refuse(this.path, 'a whole storage', `storage ${key}`, 'a view of another');
+    if (view !== undefined && view !== null)
+      refuse(this.path, 'a whole storage', `storage ${key}`, 'a view of another');
     const known = this.storages.get(key);
     if (known === undefined) {
       const storage = new Storage(dtype, key, count);
@@ -159,86 +160,27 @@ export function materialize({ storage, offset, shape, strides }: StoredTensor): 
   return { dtype, shape, data };
 }
 
-interface Zip {
-  readonly file: yauzl.ZipFile;
-  readonly entries: ReadonlyMap<string, yauzl.Entry>;
-}
-
-/** Opens a zip and reads its directory. Everything in it must be stored, as torch.save writes it. */
-function openZip(path: string): Promise<Zip> {
-  return new Promise((resolve, reject) => {
-    yauzl.open(path, { lazyEntries: true, autoClose: false }, (error, file) => {
-      if (error !== null) return reject(error);
-      const entries = new Map<string, yauzl.Entry>();
-      const fail = (e: unknown): void => {
-        file.close();
-        reject(e);
-      };
-      file.on('error', fail);
-      file.on('end', () => resolve({ file, entries }));
-      file.on('entry', (entry: yauzl.Entry) => {
-        if (entry.compressionMethod !== 0 || entries.has(entry.fileName) || entry.uncompressedSize > file.fileSize)
-          return fail(new Error(`entry ${entry.fileName} is compressed, doubled or longer than the file`));
-        entries.set(entry.fileName, entry);
-        file.readEntry();
-      });
-      file.readEntry();
-    });
-  });
-}
-
-function readEntry({ file }: Zip, entry: yauzl.Entry): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    file.openReadStream(entry, (error, stream) => {
-      if (error !== null) return reject(error);
-      const data = new Uint8Array(entry.uncompressedSize);
-      let at = 0;
-      stream.on('error', reject);
-      stream.on('data', (chunk: Uint8Array) => {
-        if (at + chunk.byteLength > data.byteLength) return stream.destroy(new Error(`${entry.fileName} is too long`));
-        data.set(chunk, at);
-        at += chunk.byteLength;
-      });
-      stream.on('end', () => (at === data.byteLength ? resolve(data) : reject(new Error(`${entry.fileName} is short`))));
-    });
-  });
-}
-
-async function readZip(path: string): Promise<Value> {
-  const zip = await openZip(path);
-  try {
-    const pickled = [...zip.entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
-    if (pickled.length !== 1) refuse(path, 'one data.pkl', 'a PyTorch zip file', pickled.length);
-    const root = pickled[0]!.slice(0, -'data.pkl'.length);
-    const order = zip.entries.get(`${root}byteorder`);
-    if (order !== undefined && new TextDecoder().decode(await readEntry(zip, order)) !== 'little')
-      refuse(path, 'little', 'byteorder', 'another order');
-    const entry = zip.entries.get(pickled[0]!)!;
-    if (entry.uncompressedSize > MAX_PICKLE_BYTES)
-      refuse(path, `at most ${MAX_PICKLE_BYTES} bytes`, 'data.pkl', entry.uncompressedSize);
-    const host = new TorchHost(path, zip.file.fileSize);
-    const { value } = readPickle(await readEntry(zip, entry), 0, host);
-    for (const storage of host.used()) {
-      const stored = zip.entries.get(`${root}data/${storage.key}`);
-      const bytes = storage.count * DTYPE_BYTES[storage.dtype];
-      if (stored === undefined || stored.uncompressedSize < bytes)
-        refuse(path, `${bytes} bytes`, `data/${storage.key}`, stored === undefined ? 'nothing' : stored.uncompressedSize);
-      storage.data = await readEntry(zip, stored);
-    }
-    return value;
-  } finally {
-    zip.file.close();
+async function readZip(handle: FileHandle, size: number, path: string): Promise<Value> {
+  const { entries, read } = await openZip(handle, size, path);
+  const pickled = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
+  if (pickled.length !== 1) refuse(path, 'one data.pkl', 'a PyTorch zip file', pickled.length);
+  const root = pickled[0]!.slice(0, -'data.pkl'.length);
+  const order = entries.get(`${root}byteorder`);
+  if (order !== undefined && new TextDecoder().decode(await read(order)) !== 'little')
+    refuse(path, 'little', 'byteorder', 'another order');
+  const entry = entries.get(pickled[0]!)!;
+  if (entry.uncompressedSize > MAX_PICKLE_BYTES)
+    refuse(path, `at most ${MAX_PICKLE_BYTES} bytes`, 'data.pkl', entry.uncompressedSize);
+  const host = new TorchHost(path, size);
+  const { value } = readPickle(await read(entry), 0, host);
+  for (const storage of host.used()) {
+    const stored = entries.get(`${root}data/${storage.key}`);
+    const bytes = storage.count * DTYPE_BYTES[storage.dtype];
+    if (stored === undefined || stored.uncompressedSize < bytes)
+      refuse(path, `${bytes} bytes`, `data/${storage.key}`, stored === undefined ? 'nothing' : stored.uncompressedSize);
+    storage.data = await read(stored);
   }
-}
-
-async function readAt(handle: FileHandle, at: number, bytes: number, path: string): Promise<Uint8Array> {
-  const data = new Uint8Array(bytes);
-  for (let done = 0; done < bytes; ) {
-    const { bytesRead } = await handle.read(data, done, Math.min(1 << 30, bytes - done), at + done);
-    if (bytesRead === 0) refuse(path, `${bytes} bytes at ${at}`, 'a storage', `${done} (truncated?)`);
-    done += bytesRead;
-  }
-  return data;
+  return value;
 }
 
 async function readLegacy(handle: FileHandle, size: number, path: string): Promise<Value> {
@@ -258,11 +200,13 @@ async function readLegacy(handle: FileHandle, size: number, path: string): Promi
   let at = keys.end;
   for (const key of keys.value) {
     const storage = host.storages.get(String(key));
-    if (storage === undefined || storage.data !== null) return refuse(path, 'a storage of the pickle', 'keys', String(key));
+    if (storage === undefined || storage.data !== null)
+      return refuse(path, 'a storage of the pickle', 'keys', String(key));
     const count = Buffer.from(await readAt(handle, at, 8, path)).readBigInt64LE();
     if (count !== BigInt(storage.count)) refuse(path, `${storage.count} elements`, `storage ${storage.key}`, count);
     const bytes = storage.count * DTYPE_BYTES[storage.dtype];
-    if (bytes > size - at - 8) refuse(path, `${bytes} bytes`, `storage ${storage.key}`, `${size - at - 8} (truncated?)`);
+    if (bytes > size - at - 8)
+      refuse(path, `${bytes} bytes`, `storage ${storage.key}`, `${size - at - 8} (truncated?)`);
     if (used.delete(storage)) storage.data = await readAt(handle, at + 8, bytes, path);
     at += 8 + bytes;
   }
@@ -281,11 +225,12 @@ export async function readTorchFile(path: string): Promise<Value> {
     handle = await open(path, 'r');
     const { size } = await handle.stat();
     const first = await readAt(handle, 0, Math.min(size, 4), path);
-    if (first[0] === 0x50 && first[1] === 0x4b) return await readZip(path);
+    if (first[0] === 0x50 && first[1] === 0x4b) return await readZip(handle, size, path);
     if (first[0] !== 0x80) refuse(path, 'a file of torch.save', 'weights', `first bytes ${[...first]}`);
     return await readLegacy(handle, size, path);
   } catch (thrown) {
-    if (thrown instanceof LpldError || (thrown as { code?: unknown })?.code !== undefined) throw fileError(thrown, path);
+    if (thrown instanceof LpldError || (thrown as { code?: unknown })?.code !== undefined)
+      throw fileError(thrown, path);
     return refuse(path, 'a whole zip file', 'weights', (thrown as Error).message);
   } finally {
     await handle?.close();

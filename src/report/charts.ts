@@ -2,9 +2,9 @@
 // Colours are placeholders that become CSS variables, so one SVG follows light and dark themes. Every chart is disposed
 // at once: a live one keeps a timer and the process would not exit.
 
-import type { EChartsCoreOption } from 'echarts/core';
 import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components';
+import type { EChartsCoreOption } from 'echarts/core';
 import { init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
 import { formatBytes, formatNumber } from './format.ts';
@@ -74,7 +74,16 @@ export function lossChart(label: string, series: readonly Series[]): string {
   const legend = series.length <= 6;
   return draw(300, label, {
     grid: { left: 64, right: 16, top: legend ? 40 : 16, bottom: 48 },
-    legend: { show: legend, left: 56, top: 4, icon: 'roundRect', itemWidth: 14, itemHeight: 4, itemGap: 28, textStyle: { color: INK } },
+    legend: {
+      show: legend,
+      left: 56,
+      top: 4,
+      icon: 'roundRect',
+      itemWidth: 14,
+      itemHeight: 4,
+      itemGap: 28,
+      textStyle: { color: INK },
+    },
     xAxis: axis('step', { type: 'value', nameGap: 28, min: 'dataMin', max: 'dataMax', splitLine: { show: false } }),
     yAxis: axis('loss', {
       type: scaleOf(y),
@@ -105,7 +114,10 @@ export interface AccuracyPoint {
  * Accuracy against label bytes, log x, with a bar of one standard deviation, and levels that have no label bytes
  * (teacher, hard labels) as dashed lines.
  */
-export function accuracyChart(points: readonly AccuracyPoint[], levels: readonly { name: string; top1: number }[]): string {
+export function accuracyChart(
+  points: readonly AccuracyPoint[],
+  levels: readonly { name: string; top1: number }[],
+): string {
   const shares = [...points.flatMap((p) => [p.top1 - p.std, p.top1 + p.std]), ...levels.map((level) => level.top1)];
   const low = Math.max(0, Math.floor(Math.min(...shares) * 50 - 0.5) / 50);
   const high = Math.min(1, Math.ceil(Math.max(...shares) * 50 + 0.5) / 50);
@@ -142,7 +154,7 @@ export function accuracyChart(points: readonly AccuracyPoint[], levels: readonly
         symbolSize: 11,
         z: 3,
         data: [[p.bytes, p.top1 * 100]],
-        itemStyle: { color: PALETTE[i % PALETTE.length], borderColor: PAPER, borderWidth: 1.5 },
+        itemStyle: { color: PALETTE[i % PALETTE.length], borderColor: PAPER, borderWidth: 1.5, opacity: 1 },
         label: { show: true, position: 'right', distance: 8, formatter: p.name, color: INK },
         labelLayout: { hideOverlap: false },
         ...(i === 0 ? { markLine: levelLines(levels) } : {}),

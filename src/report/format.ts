@@ -21,8 +21,14 @@ export function formatShare(share: number): string {
 }
 
 /** Mean and sample deviation of shares: `97.3 % ± 0.4`; without the deviation where there is only one run. */
-export function formatMean(score: { readonly top1: number; readonly std: number; readonly runs: readonly number[] }): string {
-  return score.runs.length > 1 ? `${formatShare(score.top1)} ± ${(score.std * 100).toFixed(1)}` : formatShare(score.top1);
+export function formatMean(score: {
+  readonly top1: number;
+  readonly std: number;
+  readonly runs: readonly number[];
+}): string {
+  return score.runs.length > 1
+    ? `${formatShare(score.top1)} ± ${(score.std * 100).toFixed(1)}`
+    : formatShare(score.top1);
 }
 
 /** Seconds as a duration: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`. */

@@ -71,7 +71,11 @@ async function readCurves(path: string): Promise<Series[]> {
  * @param perClass - most images shown of one class
  * @param budget - most bytes of image files embedded
  */
-export async function readGallery(folder: string, perClass = IMAGES_PER_CLASS, budget = GALLERY_BYTES): Promise<Gallery> {
+export async function readGallery(
+  folder: string,
+  perClass = IMAGES_PER_CLASS,
+  budget = GALLERY_BYTES,
+): Promise<Gallery> {
   const groups = new Map<string, string[]>();
   for (const path of await listFiles(folder)) {
     if (!(extname(path).toLowerCase() in MIME)) continue;
@@ -99,7 +103,11 @@ export async function readGallery(folder: string, perClass = IMAGES_PER_CLASS, b
     }
   }
   return {
-    classes: classes.map(({ name, total, uris }) => ({ name: (/^\d+$/.test(name) && names[Number(name)]) || name, total, uris })),
+    classes: classes.map(({ name, total, uris }) => ({
+      name: (/^\d+$/.test(name) && names[Number(name)]) || name,
+      total,
+      uris,
+    })),
     shown: classes.reduce((n, group) => n + group.uris.length, 0),
     total: classes.reduce((n, group) => n + group.total, 0),
     width,

@@ -21,8 +21,8 @@ const SERIES_DRAWN = 40;
 export function renderHtml(report: RunReport, folder: RunFolder, others: readonly RunReport[]): string {
   const title = `${nameOf(report)}: ${formatMean(report.student)} with ${formatBytes(report.labels.bytes)} of labels`;
   const body = [
-    `<h1>${escape(nameOf(report))}</h1>`,
-    '<p class="note">Dataset distillation with soft labels: accuracy and bytes of one run.</p>',
+    `<h1>${escapeHtml(nameOf(report))}</h1>`,
+    `<p class="note">${escapeHtml(about(report))}</p>`,
     hero(report),
     table(['', '>top-1 or size', ''], headline(report), ['', 'n', 'm']),
     others.length > 0 ? comparison([report, ...others]) : '',
@@ -32,7 +32,7 @@ export function renderHtml(report: RunReport, folder: RunFolder, others: readonl
     labelBytes(folder.labelBytes),
     stages(report),
     '<h2>Config</h2>',
-    `<pre>${escape(stringify(report.config ?? {}).trimEnd())}</pre>`,
+    `<pre>${escapeHtml(stringify(report.config ?? {}).trimEnd())}</pre>`,
   ];
   const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
   return [
@@ -40,12 +40,12 @@ export function renderHtml(report: RunReport, folder: RunFolder, others: readonl
     '<html lang="en"><head><meta charset="utf-8">',
     `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
     '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    `<title>${escape(title)}</title><style>${STYLE}</style></head>`,
+    `<title>${escapeHtml(title)}</title><style>${STYLE}</style></head>`,
     `<body><main>\n${body.filter((part) => part !== '').join('\n')}\n</main></body></html>\n`,
   ].join('\n');
 }
 
-function escape(text: string): string {
+function escapeHtml(text: string): string {
   const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
   return text.replace(/[&<>"']/g, (c) => entities[c] ?? c);
 }
@@ -53,7 +53,18 @@ function escape(text: string): string {
 function nameOf(report: RunReport): string {
   const name = (report.config as { name?: unknown } | null)?.name;
   if (typeof name === 'string' && name !== '') return name;
-  return String(report.out ?? '').split('/').filter(Boolean).at(-1) ?? 'run';
+  return (
+    String(report.out ?? '')
+      .split('/')
+      .filter(Boolean)
+      .at(-1) ?? 'run'
+  );
+}
+
+function about(report: RunReport): string {
+  const description = (report.config as { description?: unknown } | null)?.description;
+  const isGiven = typeof description === 'string' && description !== '';
+  return isGiven ? description : 'Dataset distillation with soft labels: accuracy and bytes of one run.';
 }
 
 function hero(report: RunReport): string {
@@ -69,7 +80,7 @@ function hero(report: RunReport): string {
 function table(header: readonly string[], rows: readonly (readonly string[])[], classes: readonly string[]): string {
   const open = (tag: string, c: number): string => (classes[c] ? `<${tag} class="${classes[c]}">` : `<${tag}>`);
   const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((text, c) => `${open(tag, c)}${escape(text.replace(/^>/, ''))}</${tag}>`).join('')}</tr>`;
+    `<tr>${row.map((text, c) => `${open(tag, c)}${escapeHtml(text.replace(/^>/, ''))}</${tag}>`).join('')}</tr>`;
   return `<div class="wide"><table><thead>${cells('th', header)}</thead><tbody>${rows.map((row) => cells('td', row)).join('')}</tbody></table></div>`;
 }
 
@@ -107,8 +118,10 @@ function gallery(images: Gallery): string {
   if (images.total === 0) return '';
   const sharp = images.width > 0 && images.width <= 96 ? ' class="px"' : ''; // small images are magnified: keep their pixels
   const rows = images.classes.map((group) => {
-    const cells = group.uris.map((uri, i) => `<img${sharp} alt="${escape(group.name)} ${i}" src="${uri}">`).join('');
-    return `<div class="class"><span>${escape(group.name)}</span><div>${cells}</div></div>`;
+    const cells = group.uris
+      .map((uri, i) => `<img${sharp} alt="${escapeHtml(group.name)} ${i}" src="${uri}">`)
+      .join('');
+    return `<div class="class"><span>${escapeHtml(group.name)}</span><div>${cells}</div></div>`;
   });
   const capped =
     images.shown < images.total
@@ -122,9 +135,10 @@ function gallery(images: Gallery): string {
 function curves(all: readonly Curves[]): string {
   if (all.length === 0) return '';
   const figures = all.map(({ folder, series }) => {
-    const cut = series.length > SERIES_DRAWN ? `<p class="note">${SERIES_DRAWN} of ${series.length} curves are drawn.</p>` : '';
+    const cut =
+      series.length > SERIES_DRAWN ? `<p class="note">${SERIES_DRAWN} of ${series.length} curves are drawn.</p>` : '';
     const chart = lossChart(`loss curves of ${folder}`, series.slice(0, SERIES_DRAWN));
-    return `<h3>${escape(folder)}</h3><figure>${chart}</figure>${cut}`;
+    return `<h3>${escapeHtml(folder)}</h3><figure>${chart}</figure>${cut}`;
   });
   return `<h2>Loss curves</h2>${figures.join('\n')}`;
 }

@@ -64,7 +64,13 @@ export function score(runs: readonly number[]): Score {
 /** The `labels` of a report from the sizes a LabelStore counts. */
 export function labelReport(sizes: LabelBytes, records: number): LabelReport {
   const { payload, recipes, index, basis, container, file, compression, perImage } = sizes;
-  return { bytes: file, compression, bytesPerImage: perImage, records, breakdown: { payload, recipes, index, basis, container } };
+  return {
+    bytes: file,
+    compression,
+    bytesPerImage: perImage,
+    records,
+    breakdown: { payload, recipes, index, basis, container },
+  };
 }
 
 /** Writes report.json and report.html into the run folder and returns their paths. */
@@ -84,7 +90,11 @@ export async function writeReport(out: string, report: RunReport): Promise<{ jso
  */
 export async function remakeReport(out: string, compare: readonly string[] = []): Promise<string> {
   const others = await Promise.all(compare.map(readReport));
-  return writeHtml(out, await readReport(out), others.map((report, i) => ({ ...report, out: compare[i] ?? report.out })));
+  return writeHtml(
+    out,
+    await readReport(out),
+    others.map((report, i) => ({ ...report, out: compare[i] ?? report.out })),
+  );
 }
 
 /**
@@ -98,7 +108,12 @@ export async function readReport(out: string): Promise<RunReport> {
     text = await readFile(path, 'utf8');
   } catch (cause) {
     const advice = 'a run writes it when it has finished: lpld-native run <config> --out DIR';
-    throw new LpldError('E_DATA', expected('a finished run folder with report.json', 'the run folder', out, advice), { path }, cause);
+    throw new LpldError(
+      'E_DATA',
+      expected('a finished run folder with report.json', 'the run folder', out, advice),
+      { path },
+      cause,
+    );
   }
   try {
     const report = JSON.parse(text) as RunReport;

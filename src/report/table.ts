@@ -38,9 +38,17 @@ export function headline(report: RunReport): [string, string, string][] {
     ['student', formatMean(report.student), `synthetic images, soft labels${runs(report.student.runs)}`],
   ];
   if (report.randomSoft)
-    rows.push(['random, soft', formatMean(report.randomSoft), `as many real images, soft labels${runs(report.randomSoft.runs)}`]);
+    rows.push([
+      'random, soft',
+      formatMean(report.randomSoft),
+      `as many real images, soft labels${runs(report.randomSoft.runs)}`,
+    ]);
   if (report.random)
-    rows.push(['random, hard', formatMean(report.random), `as many real images, hard labels${runs(report.random.runs)}`]);
+    rows.push([
+      'random, hard',
+      formatMean(report.random),
+      `as many real images, hard labels${runs(report.random.runs)}`,
+    ]);
   const labels = `${report.labels.records} records, ${formatBytes(report.labels.bytesPerImage)} per image`;
   rows.push(
     ['label bytes', formatBytes(report.labels.bytes), labels],
@@ -80,6 +88,12 @@ export function planTable(stages: readonly PlannedStage[]): string {
   ]);
   const todo = stages.filter((stage) => stage.action === 'run');
   const sum = (pick: (stage: PlannedStage) => number): number => todo.reduce((total, stage) => total + pick(stage), 0);
-  const total = ['', `${todo.length} to run`, formatBytes(sum((s) => s.bytes)), formatSeconds(sum((s) => s.seconds)), ''];
+  const total = [
+    '',
+    `${todo.length} to run`,
+    formatBytes(sum((s) => s.bytes)),
+    formatSeconds(sum((s) => s.seconds)),
+    '',
+  ];
   return textTable(['stage', 'action', '>disk', '>time, about', 'note'], [...rows, total]);
 }

@@ -2,7 +2,8 @@
 
 import type { z } from 'zod';
 import type { Artifact, ArtifactDraft } from '../artifact.ts';
-import type { NativeBinding } from '../native.ts';
+import type { Dataset } from '../datasets/types.ts';
+import type { NativeBinding, Precision } from '../native.ts';
 import type { Config } from '../config.ts';
 import type { StageProgress } from '../progress.ts';
 
@@ -14,6 +15,10 @@ export interface Runtime {
   readonly threads: number;
   readonly memory: number; // budget in bytes
   readonly deterministic: boolean;
+  /** Least seconds between two saves of resumable state. */
+  readonly saveSeconds: number;
+  /** Hash every byte of outside data for its id. */
+  readonly verifyData: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -24,6 +29,8 @@ export interface StageContext {
   readonly native: NativeBinding;
   /** Finished artifacts this stage was given, by role: teacher, images, labels, students. */
   readonly inputs: Readonly<Record<string, Artifact>>;
+  /** Outside data the stage named in `data()`, opened; null for a stage that reads none. */
+  readonly dataset: Dataset | null;
   /** The artifact being made. Holds saved state of an interrupted run, if any. */
   readonly draft: ArtifactDraft;
   readonly progress: StageProgress;
@@ -43,6 +50,11 @@ export interface Stage {
   readonly inputs: readonly string[]; // roles
   /** The options table: type, default, range, help, flag and check of every option. */
   readonly options: z.ZodObject;
+  /** Roles that this config needs; the others may be absent. */
+  needs(config: Config): { readonly roles: readonly string[]; readonly dataset: boolean };
+  /** The part of the config that decides the artifact: goes into the manifest and the stage key. */
+  identity(config: Config): Readonly<Record<string, unknown>>;
+  precision(config: Config): Precision;
   run(context: StageContext): Promise<void>;
   estimate(config: Config): Estimate;
 }

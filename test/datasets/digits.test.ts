@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { digits } from '../../src/datasets/digits.ts';
-import { ALL, type WantedImage, imagesOf, testDataset } from '../util/dataset-suite.ts';
+import { ALL, imagesOf, testDataset, type WantedImage } from '../util/dataset-suite.ts';
 
 function stored(split: string): WantedImage[] {
   const read = (name: string): Buffer =>

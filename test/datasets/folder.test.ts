@@ -5,20 +5,28 @@ import { CHUNK_BYTES } from '../../src/datasets/files.ts';
 import { folder } from '../../src/datasets/folder.ts';
 import { encodeImage } from '../../src/datasets/images.ts';
 import type { FileDataset } from '../../src/datasets/splits.ts';
-import { ALL, type Wanted, type WantedImage, chunksOf, imagesOf, scratch, testDataset } from '../util/dataset-suite.ts';
+import { ALL, chunksOf, imagesOf, scratch, testDataset, type Wanted, type WantedImage } from '../util/dataset-suite.ts';
 import { testImage } from '../util/images.ts';
 import { cutOne, edit, pngOf, put } from './writers.ts';
 
 // Byte order: Z before a before b, 10 before 9, and the umlaut last, unlike any locale.
 const CLASSES = ['Z', 'a', 'b c', 'ä'];
 const FILES = ['10.png', '9.PNG', 'B.png', 'a.png'];
-const sizes = [[6, 9], [6, 9], [9, 6], [4, 11]] as const;
+const sizes = [
+  [6, 9],
+  [6, 9],
+  [9, 6],
+  [4, 11],
+] as const;
 
 function images(channels: 1 | 3, seed: number, files: number): [string, WantedImage][] {
   return CLASSES.flatMap((name, label) =>
     FILES.slice(0, files).map((file, i): [string, WantedImage] => {
       const [height, width] = sizes[i]!;
-      return [`${name}/${file}`, { label, height, width, pixels: testImage(seed + 10 * label + i, height, width, channels) }];
+      return [
+        `${name}/${file}`,
+        { label, height, width, pixels: testImage(seed + 10 * label + i, height, width, channels) },
+      ];
     }),
   );
 }
@@ -40,8 +48,16 @@ testDataset('folder', {
   write,
   damages: [
     { what: 'a cut image', at: 'read', apply: (dir) => edit(join(dir, 'train/b c/B.png'), cutOne) },
-    { what: 'a text file named .png', at: 'read', apply: (dir) => edit(join(dir, 'val/a/10.png'), () => Buffer.from('hello')) },
-    { what: 'an empty image file', at: 'open', apply: (dir) => edit(join(dir, 'train/a/9.PNG'), () => new Uint8Array(0)) },
+    {
+      what: 'a text file named .png',
+      at: 'read',
+      apply: (dir) => edit(join(dir, 'val/a/10.png'), () => Buffer.from('hello')),
+    },
+    {
+      what: 'an empty image file',
+      at: 'open',
+      apply: (dir) => edit(join(dir, 'train/a/9.PNG'), () => new Uint8Array(0)),
+    },
     {
       what: 'a class folder without images',
       at: 'open',
@@ -86,8 +102,16 @@ describe('folder: what the contract does not say', () => {
 
   test('runs of one size share a chunk, other sizes start one', async () => {
     const { path } = await write(await dirs.make());
-    const shapes = (await chunksOf((await folder.open(path, ALL)).train)).map((c) => [c.labels.length, c.height, c.width]);
-    expect(shapes.slice(0, 3)).toEqual([[2, 6, 9], [1, 9, 6], [1, 4, 11]]);
+    const shapes = (await chunksOf((await folder.open(path, ALL)).train)).map((c) => [
+      c.labels.length,
+      c.height,
+      c.width,
+    ]);
+    expect(shapes.slice(0, 3)).toEqual([
+      [2, 6, 9],
+      [1, 9, 6],
+      [1, 4, 11],
+    ]);
   });
 
   test('a long run is cut into chunks of at most CHUNK_BYTES', async () => {
@@ -140,7 +164,10 @@ describe('folder: what the contract does not say', () => {
     const colour = { label: 0, height: 6, width: 9, pixels: testImage(3, 6, 9, 3) };
     await put(dir, { 'train/a/z.png': await pngOf(colour, 3) });
     const path = join(dir, 'train/a/z.png');
-    await expect(folder.open(dir, ALL).then((d) => chunksOf(d.train))).rejects.toMatchObject({ code: 'E_DATA', details: { path } });
+    await expect(folder.open(dir, ALL).then((d) => chunksOf(d.train))).rejects.toMatchObject({
+      code: 'E_DATA',
+      details: { path },
+    });
     await put(dir, { 'dataset.json': '{"channels": 3, "name": "mixed"}' });
     const mixed = await folder.open(dir, ALL);
     expect(mixed).toMatchObject({ name: 'mixed', channels: 3, mean: [0.485, 0.456, 0.406] });

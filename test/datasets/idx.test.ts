@@ -3,12 +3,17 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { idx } from '../../src/datasets/idx.ts';
-import { ALL, type Damage, type Wanted, imagesOf, scratch, testDataset } from '../util/dataset-suite.ts';
-import { addOne, cutOne, drawn, edit, idxBytes, idxPair, put } from './writers.ts';
+import { ALL, type Damage, imagesOf, scratch, testDataset, type Wanted } from '../util/dataset-suite.ts';
+import { addOne, cutOne, drawn, edit, idxBytes, idxPair, put, put8 } from './writers.ts';
 
 const train = drawn([2, 0, 1, 1, 0, 2, 2], 5, 8, 1, 10);
 const testing = drawn([1, 0, 2], 5, 8, 1, 90);
-const NAMES = ['train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte'];
+const NAMES = [
+  'train-images-idx3-ubyte',
+  'train-labels-idx1-ubyte',
+  't10k-images-idx3-ubyte',
+  't10k-labels-idx1-ubyte',
+];
 const bytes = [...idxPair(train), ...idxPair(testing)];
 
 async function write(dir: string, names: readonly string[] = NAMES): Promise<Wanted> {
@@ -35,14 +40,23 @@ testDataset('idx', {
     ...damages(''),
     { what: 'images one byte too long', at: 'open', apply: on(NAMES[0]!, addOne) },
     { what: 'labels one byte too long', at: 'open', apply: on(NAMES[1]!, addOne) },
-    { what: 'image magic of labels', at: 'open', apply: on(NAMES[0]!, (b) => (b.writeUInt8(1, 3), b)) },
-    { what: 'label magic of f32', at: 'open', apply: on(NAMES[1]!, (b) => (b.writeUInt8(0xd, 2), b)) },
-    { what: 'an image count unlike the label count', at: 'open', apply: on(NAMES[0]!, (b) => (b.writeUInt32BE(6, 4), b)) },
-    { what: 'a test label no training image has', at: 'open', apply: on(NAMES[3]!, (b) => (b.writeUInt8(3, 8), b)) },
+    { what: 'image magic of labels', at: 'open', apply: on(NAMES[0]!, put8(1, 3)) },
+    { what: 'label magic of f32', at: 'open', apply: on(NAMES[1]!, put8(0xd, 2)) },
+    {
+      what: 'an image count unlike the label count',
+      at: 'open',
+      apply: on(NAMES[0]!, put8(6, 7)),
+    },
+    { what: 'a test label no training image has', at: 'open', apply: on(NAMES[3]!, put8(3, 8)) },
     {
       what: 'an empty class',
       at: 'open',
-      apply: on(NAMES[1]!, (b) => idxBytes([7], b.subarray(8).map((v) => (v === 1 ? 0 : v)))),
+      apply: on(NAMES[1]!, (b) =>
+        idxBytes(
+          [7],
+          b.subarray(8).map((v) => (v === 1 ? 0 : v)),
+        ),
+      ),
     },
     {
       what: 'test images of another size',
@@ -84,8 +98,14 @@ describe('idx: names and constants', () => {
   const dirs = scratch();
 
   test.each([
-    ['dots', ['train-images.idx3-ubyte', 'train-labels.idx1-ubyte', 't10k-images.idx3-ubyte', 't10k-labels.idx1-ubyte']],
-    ['test-', ['train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 'test-images-idx3-ubyte', 'test-labels-idx1-ubyte']],
+    [
+      'dots',
+      ['train-images.idx3-ubyte', 'train-labels.idx1-ubyte', 't10k-images.idx3-ubyte', 't10k-labels.idx1-ubyte'],
+    ],
+    [
+      'test-',
+      ['train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 'test-images-idx3-ubyte', 'test-labels-idx1-ubyte'],
+    ],
   ])('file names with %s are found', async (_what, names) => {
     const { path } = await write(await dirs.make(), names);
     const dataset = await idx.open(path, ALL);
@@ -120,16 +140,20 @@ describe('idx: names and constants', () => {
     expect(await idx.open(dir, ALL)).toMatchObject({ name: 'kmnist', mean: [0.1918], std: [0.3483] });
   });
 
-  test.each(['{', '[]', '{"naem": "mnist"}', '{"std": [0]}', '{"mean": [0.1, 0.2, 0.3]}', '{"classNames": ["a", "a", "b"]}'])(
-    'sidecar %s is refused with its path',
-    async (text) => {
-      const dir = await dirs.make();
-      await write(dir);
-      await put(dir, { 'dataset.json': text });
-      const path = join(dir, 'dataset.json');
-      await expect(idx.open(dir, ALL)).rejects.toMatchObject({ code: 'E_DATA', details: { path } });
-    },
-  );
+  test.each([
+    '{',
+    '[]',
+    '{"naem": "mnist"}',
+    '{"std": [0]}',
+    '{"mean": [0.1, 0.2, 0.3]}',
+    '{"classNames": ["a", "a", "b"]}',
+  ])('sidecar %s is refused with its path', async (text) => {
+    const dir = await dirs.make();
+    await write(dir);
+    await put(dir, { 'dataset.json': text });
+    const path = join(dir, 'dataset.json');
+    await expect(idx.open(dir, ALL)).rejects.toMatchObject({ code: 'E_DATA', details: { path } });
+  });
 
   test('a file that shrinks between open and read is E_DATA, not fewer images', async () => {
     const dir = await dirs.make();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { encodeImage } from '../../src/datasets/images.ts';
 import { tinyImagenet } from '../../src/datasets/tiny-imagenet.ts';
-import { ALL, type Wanted, type WantedImage, imagesOf, scratch, testDataset } from '../util/dataset-suite.ts';
+import { ALL, imagesOf, scratch, testDataset, type Wanted, type WantedImage } from '../util/dataset-suite.ts';
 import { drawn, edit, pngOf, put } from './writers.ts';
 
 // In byte order; wnids.txt lists them in another one, as the official file does.
@@ -40,7 +40,8 @@ async function packed(dir: string): Promise<Wanted> {
   const root = join(dir, 'tiny-imagenet-200');
   const sorted = [...testing].sort((a, b) => a.label - b.label);
   await put(root, await trainFiles(''));
-  for (const [i, image] of sorted.entries()) await put(root, { [`val/${WNIDS[image.label]}/val_${i}.JPEG`]: await pngOf(image, 3) });
+  for (const [i, image] of sorted.entries())
+    await put(root, { [`val/${WNIDS[image.label]}/val_${i}.JPEG`]: await pngOf(image, 3) });
   await put(root, {
     'classes.tsv': `index\twnid\tname\n${WNIDS.map((wnid, i) => `${i}\t${wnid}\t${WORDS[i]}`).join('\n')}\n`,
     'val_annotations.txt': 'not needed in this layout\n',
@@ -71,14 +72,19 @@ testDataset('tiny-imagenet, official layout', {
     {
       what: 'an annotation with a foreign WNID',
       at: 'open',
-      apply: (dir) => edit(join(dir, 'val/val_annotations.txt'), (b) => Buffer.from(b.toString().replace('n02123394', 'n99999999'))),
+      apply: (dir) =>
+        edit(join(dir, 'val/val_annotations.txt'), (b) => Buffer.from(b.toString().replace('n02123394', 'n99999999'))),
     },
     {
       what: 'an annotation without a tab',
       at: 'open',
       apply: (dir) => edit(join(dir, 'val/val_annotations.txt'), (b) => Buffer.from(b.toString().replace('\t', ' '))),
     },
-    { what: 'a WNID listed twice', at: 'open', apply: (dir) => edit(join(dir, 'wnids.txt'), (b) => Buffer.concat([b, b])) },
+    {
+      what: 'a WNID listed twice',
+      at: 'open',
+      apply: (dir) => edit(join(dir, 'wnids.txt'), (b) => Buffer.concat([b, b])),
+    },
     {
       what: 'an image of 64x63 pixels',
       at: 'read',
@@ -107,9 +113,12 @@ describe('tiny-imagenet: real bytes', () => {
     const [grey] = drawn([0], 64, 64, 1, 8) as [WantedImage];
     const bytes = await encodeImage(grey.pixels, 64, 64, 1, 'jpeg');
     await edit(join(dir, 'train/n01443537/images/n01443537_0.JPEG'), () => bytes);
-    expect((await readFile(join(dir, 'train/n01443537/images/n01443537_0.JPEG'))).subarray(0, 2)).toEqual(Buffer.of(0xff, 0xd8));
+    expect((await readFile(join(dir, 'train/n01443537/images/n01443537_0.JPEG'))).subarray(0, 2)).toEqual(
+      Buffer.of(0xff, 0xd8),
+    );
     const { pixels } = (await imagesOf((await tinyImagenet.open(dir, ALL)).train, 3))[0]!;
-    for (let i = 0; i < pixels.length; i += 3) expect(pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2]).toBe(true);
+    for (let i = 0; i < pixels.length; i += 3)
+      expect(pixels[i] === pixels[i + 1] && pixels[i] === pixels[i + 2]).toBe(true);
     expect(new Set(pixels).size).toBeGreaterThan(50);
   });
 });

@@ -10,13 +10,19 @@ import { testImage } from '../util/images.ts';
 export function idxBytes(dims: readonly number[], bytes: Uint8Array): Uint8Array {
   const out = Buffer.alloc(4 + 4 * dims.length + bytes.length);
   out.writeUInt32BE(0x800 + dims.length, 0);
-  dims.forEach((d, i) => out.writeUInt32BE(d, 4 + 4 * i));
+  for (const [i, d] of dims.entries()) out.writeUInt32BE(d, 4 + 4 * i);
   out.set(bytes, 4 + 4 * dims.length);
   return out;
 }
 
 /** Images of one size with the given labels; image i is testImage(seed + i). */
-export function drawn(labels: readonly number[], height: number, width: number, channels: 1 | 3, seed: number): WantedImage[] {
+export function drawn(
+  labels: readonly number[],
+  height: number,
+  width: number,
+  channels: 1 | 3,
+  seed: number,
+): WantedImage[] {
   return labels.map((label, i) => ({ label, height, width, pixels: testImage(seed + i, height, width, channels) }));
 }
 
@@ -26,7 +32,10 @@ export function idxPair(images: readonly WantedImage[]): [Uint8Array, Uint8Array
   const pixels = Buffer.concat(images.map((image) => image.pixels));
   return [
     idxBytes([images.length, height, width], pixels),
-    idxBytes([images.length], Uint8Array.from(images, (image) => image.label)),
+    idxBytes(
+      [images.length],
+      Uint8Array.from(images, (image) => image.label),
+    ),
   ];
 }
 
@@ -57,6 +66,14 @@ export function pngOf(image: WantedImage, channels: 1 | 3): Promise<Uint8Array> 
 export async function edit(path: string, change: (bytes: Buffer) => Uint8Array): Promise<string> {
   await writeFile(path, change(await readFile(path)));
   return path;
+}
+
+/** An edit that writes one byte. */
+export function put8(value: number, at: number): (bytes: Buffer) => Uint8Array {
+  return (bytes) => {
+    bytes.writeUInt8(value, at);
+    return bytes;
+  };
 }
 
 export const cutOne = (bytes: Buffer): Uint8Array => bytes.subarray(0, -1);

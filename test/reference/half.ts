@@ -6,7 +6,8 @@ export function halfBits(x: number): number {
   const sign = x < 0 || Object.is(x, -0) ? 0x8000 : 0;
   const size = Math.abs(x);
   const exponent = size === 0 ? -14 : Math.max(-14, Math.floor(Math.log2(size)));
-  const safe = size >= 2 ** (exponent + 1) ? exponent + 1 : size < 2 ** exponent && exponent > -14 ? exponent - 1 : exponent;
+  const safe =
+    size >= 2 ** (exponent + 1) ? exponent + 1 : size < 2 ** exponent && exponent > -14 ? exponent - 1 : exponent;
   const steps = size / 2 ** (safe - 10); // exact: a power of two
   const low = Math.floor(steps);
   const rest = steps - low;

@@ -7,13 +7,17 @@ const f = Math.fround;
 export function normalizeTable(mean: ArrayLike<number>, std: ArrayLike<number>): Float64Array {
   const out = new Float64Array(mean.length * 256);
   for (let c = 0; c < mean.length; c++)
-    for (let level = 0; level < 256; level++)
-      out[c * 256 + level] = f(f(f(level / 255) - f(mean[c]!)) / f(std[c]!));
+    for (let level = 0; level < 256; level++) out[c * 256 + level] = f(f(f(level / 255) - f(mean[c]!)) / f(std[c]!));
   return out;
 }
 
 /** x float32 [n, C, area] -> uint8 [n, area, C]. */
-export function toPixels(x: ArrayLike<number>, area: number, mean: ArrayLike<number>, std: ArrayLike<number>): Uint8Array {
+export function toPixels(
+  x: ArrayLike<number>,
+  area: number,
+  mean: ArrayLike<number>,
+  std: ArrayLike<number>,
+): Uint8Array {
   const channels = mean.length;
   const out = new Uint8Array(x.length);
   for (let i = 0; i < x.length; i++) {

@@ -19,7 +19,12 @@ export interface Row {
 }
 
 /** One batch of rows -> uint8 [n, C, P, P]. */
-export function renderBatch(images: readonly StoredImage[], rows: readonly Row[], channels: number, size: number): Uint8Array {
+export function renderBatch(
+  images: readonly StoredImage[],
+  rows: readonly Row[],
+  channels: number,
+  size: number,
+): Uint8Array {
   const plane = size * size;
   const plain = new Uint8Array(rows.length * channels * plane);
   rows.forEach((row, n) => {

@@ -1,6 +1,7 @@
 // Pillow's two-pass 8-bit bilinear resampler in integers, from its description in lpld-sre2l-cda 0.8: triangle filter
 // with support max(1, in/out), weights with 22 fractional bits, horizontal pass first, each pass rounded to uint8 and
-// skipped where its size does not change.
+// skipped where its size does not change. QUIRK(pass-order): Pillow 13 runs the vertical pass first where that is
+// cheaper; kept horizontal first, as in every version the published runs used.
 
 const BITS = 22;
 

@@ -98,7 +98,10 @@ export function testDataset(name: string, { format, write, damages, ownsPath = t
     });
 
     test('each split yields exactly the images written, in order, with the labels it announces', async () => {
-      for (const [split, images] of [[dataset.train, wanted.train], [dataset.test, wanted.test]] as const) {
+      for (const [split, images] of [
+        [dataset.train, wanted.train],
+        [dataset.test, wanted.test],
+      ] as const) {
         expect(split === null).toBe(images === null);
         if (split === null || images === null) continue;
         expect(split.count).toBe(images.length);
@@ -125,9 +128,12 @@ export function testDataset(name: string, { format, write, damages, ownsPath = t
       expect(subset.id).not.toBe(dataset.id);
     });
 
-    test.each([[[]], [[0, 0]], [[-1]], [[0.5]], [[100_000]]])('class subset %j is refused with E_CONFIG', async (classes) => {
-      await expect(format.open(wanted.path, { ...ALL, classes })).rejects.toMatchObject({ code: 'E_CONFIG' });
-    });
+    test.each([[[]], [[0, 0]], [[-1]], [[0.5]], [[100_000]]])(
+      'class subset %j is refused with E_CONFIG',
+      async (classes) => {
+        await expect(format.open(wanted.path, { ...ALL, classes })).rejects.toMatchObject({ code: 'E_CONFIG' });
+      },
+    );
 
     test('an aborted signal stops reading with E_CANCELLED', async () => {
       await expect(chunksOf(dataset.train, AbortSignal.abort())).rejects.toMatchObject({ code: 'E_CANCELLED' });

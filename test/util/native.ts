@@ -4,7 +4,7 @@ import { loadNative } from '../../src/addon.ts';
 import type { ModelSpec, NativeBinding, NativeImageStore, NativeModel, NativeOps, Recipes } from '../../src/native.ts';
 import type { TensorMap, TensorView } from '../../src/tensor.ts';
 import { golden, goldenTensor } from './golden.ts';
-import { goldenWeights, imageBytes } from './tensors.ts';
+import { goldenWeights, i32, imageBytes, values, viewRows } from './tensors.ts';
 
 export const native = (): NativeBinding => loadNative();
 export const ops = (): NativeOps => loadNative().ops;
@@ -26,12 +26,12 @@ export interface GoldenModel {
 }
 
 export const goldenModels = (): Record<string, GoldenModel> =>
-  golden('models').info['models'] as Record<string, GoldenModel>;
+  golden('models').info.models as Record<string, GoldenModel>;
 
 /** torchvision's names and shapes of a golden model, in order, without num_batches_tracked. */
 export function goldenShapes(key: string): [string, number[]][] {
   const file = golden(`names-${goldenModels()[key]!.stem}`);
-  return (file.info['tensors'] as Record<string, [string, number[]][]>)[key]!;
+  return (file.info.tensors as Record<string, [string, number[]][]>)[key]!;
 }
 
 export function specOf(key: string, inputSize?: number): ModelSpec {
@@ -55,10 +55,19 @@ export function completed(model: NativeModel, weights: TensorMap): TensorMap {
   return out;
 }
 
+const weightCache = new Map<string, TensorMap>();
+
+/** Golden weights of a model of the list: fresh map, shared tensors. */
+export function weightsOf(key: string): TensorMap {
+  const held = weightCache.get(key) ?? goldenWeights(goldenShapes(key));
+  weightCache.set(key, held);
+  return { ...held };
+}
+
 /** A model of the golden list with golden weights. The caller disposes it. */
 export function goldenModel(key: string, inputSize?: number): NativeModel {
   const model = native().createModel(specOf(key, inputSize));
-  model.loadStateDict(completed(model, goldenWeights(goldenShapes(key))));
+  model.loadStateDict(completed(model, weightsOf(key)));
   return model;
 }
 
@@ -87,6 +96,26 @@ export function goldenRecipes(file: string, prefix = ''): Recipes {
     mixIndex: get('mixIndex'),
     mixBox: get('mixBox'),
     lambda: get('lambda'),
+  };
+}
+
+/** Batches from .. to-1 of a set of recipes, as recipes of their own. */
+export function batchesOf(recipes: Recipes, from: number, to: number): Recipes {
+  const offset = [...values(recipes.offset)].slice(from, to + 1);
+  const [first, last] = [offset[0]!, offset.at(-1)!];
+  const cut = (view: TensorView): TensorView => viewRows(view, first, last);
+  return {
+    offset: i32(
+      [offset.length],
+      offset.map((row) => row - first),
+    ),
+    index: cut(recipes.index),
+    crop: cut(recipes.crop),
+    flip: cut(recipes.flip),
+    mixKind: cut(recipes.mixKind),
+    mixIndex: cut(recipes.mixIndex),
+    mixBox: cut(recipes.mixBox),
+    lambda: cut(recipes.lambda),
   };
 }
 

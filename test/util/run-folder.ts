@@ -12,7 +12,10 @@ export function fakeReport(out: string, change: Partial<RunReport> = {}): RunRep
     folder,
     seconds,
     peakBytes: peak * 2 ** 20,
-    id: [...folder].map((c) => c.charCodeAt(0).toString(16)).join('').padEnd(64, '0'),
+    id: [...folder]
+      .map((c) => c.charCodeAt(0).toString(16))
+      .join('')
+      .padEnd(64, '0'),
   });
   return {
     teacher: { top1: 0.984 },
@@ -31,13 +34,21 @@ export function fakeReport(out: string, change: Partial<RunReport> = {}): RunRep
       stage('random/train', 60.2, 455),
     ],
     out,
-    config: { name: 'quickstart', seed: 0, dataset: { format: 'digits' }, synthesize: { ipc: 10, iterations: 500, rBn: 0.05 } },
+    config: {
+      name: 'quickstart',
+      seed: 0,
+      dataset: { format: 'digits' },
+      synthesize: { ipc: 10, iterations: 500, rBn: 0.05 },
+    },
     ...change,
   };
 }
 
 const decay = (n: number, from: number, to: number, phase: number): [number, number][] =>
-  Array.from({ length: n }, (_, i) => [i * 10, to + (from - to) * Math.exp((-5 * i) / n) * (1 + 0.1 * Math.sin(i + phase))]);
+  Array.from({ length: n }, (_, i) => [
+    i * 10,
+    to + (from - to) * Math.exp((-5 * i) / n) * (1 + 0.1 * Math.sin(i + phase)),
+  ]);
 
 /** Writes the artifacts beside a report: curves, images/<class>/<n>.png, a label store. */
 export async function fakeRunFolder(out: string, classes = 10, ipc = 10, size = 16): Promise<void> {
@@ -72,5 +83,7 @@ function drawing(c: number, i: number, size: number): Promise<Buffer> {
       const wave = Math.sin(((x * Math.cos(angle) + y * Math.sin(angle)) * (3 + (c % 4))) / (size / 6) + i);
       pixels[y * size + x] = 128 + 90 * wave + 30 * Math.sin(x * y + 7 * i);
     }
-  return sharp(pixels, { raw: { width: size, height: size, channels: 1 } }).png().toBuffer();
+  return sharp(pixels, { raw: { width: size, height: size, channels: 1 } })
+    .png()
+    .toBuffer();
 }

@@ -41,7 +41,13 @@ export function philoxBlock(out: Uint32Array, c: readonly number[], key0: number
 }
 
 /** Calls visit(word u32, i) for the first `count` words of (object, view). */
-function eachWord(count: number, object: number, view: number, seed: bigint, visit: (w: number, i: number) => void): void {
+function eachWord(
+  count: number,
+  object: number,
+  view: number,
+  seed: bigint,
+  visit: (w: number, i: number) => void,
+): void {
   const k0 = Number(seed & 0xffffffffn);
   const k1 = Number(seed >> 32n);
   const out = new Uint32Array(4);
@@ -56,7 +62,13 @@ function eachWord(count: number, object: number, view: number, seed: bigint, vis
 }
 
 /** Multiples of 2^-24 in [0, 1), mapped by f, rounded to float32: [count]. */
-function mapped(count: number, object: number, view: number, f: (u: number) => number, seed = GOLDEN_SEED): Float32Array {
+function mapped(
+  count: number,
+  object: number,
+  view: number,
+  f: (u: number) => number,
+  seed = GOLDEN_SEED,
+): Float32Array {
   const out = new Float32Array(count);
   eachWord(count, object, view, seed, (w, i) => {
     out[i] = f((w >>> 8) * 2 ** -24);
@@ -124,3 +136,9 @@ export function values(view: TensorView): Float64Array {
 /** Rows a .. b-1 of a row-major array whose rows have `size` elements. */
 export const rowsOf = (data: Float64Array, size: number, a: number, b: number): Float64Array =>
   data.subarray(a * size, b * size);
+
+/** Rows a .. b-1 of a TensorView, copied. */
+export function viewRows(view: TensorView, a: number, b: number): TensorView {
+  const row = view.data.length / view.shape[0]!;
+  return { ...view, shape: [b - a, ...view.shape.slice(1)], data: view.data.slice(a * row, b * row) };
+}

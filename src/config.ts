@@ -1,0 +1,154 @@
+// The config of a run: sections of options tables, presets, overrides. The tables are the only place that knows a type,
+// a default, a range or a help text; unknown keys are refused with the nearest known one.
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+import { datasetOptions } from './datasets/options.ts';
+import { nearest } from './datasets/index.ts';
+import { expected, LpldError } from './errors.ts';
+import { evaluateOptions } from './stages/evaluate.ts';
+import { pruneOptions } from './stages/prune.ts';
+import { relabelOptions } from './stages/relabel.ts';
+import { squeezeOptions } from './stages/squeeze.ts';
+import { synthesizeOptions } from './stages/synthesize.ts';
+import { trainOptions } from './stages/train.ts';
+
+export { datasetOptions } from './datasets/options.ts';
+
+export const sectionOptions = {
+  dataset: datasetOptions,
+  squeeze: squeezeOptions,
+  synthesize: synthesizeOptions,
+  relabel: relabelOptions,
+  prune: pruneOptions,
+  train: trainOptions,
+  evaluate: evaluateOptions,
+} as const;
+
+export const configOptions = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[\w.-]+$/)
+    .default('run')
+    .describe('name of the run; the default run folder is runs/<name>'),
+  description: z.string().default('').describe('one line for `presets list` and the report'),
+  seed: z.int().min(0).default(0).describe('seed of everything drawn'),
+  controls: z
+    .array(z.enum(['random', 'random-soft']))
+    .default([])
+    .describe('also train students on equally many real images, with hard labels or with the same kind of soft labels'),
+  dataset: z.prefault(datasetOptions, {}),
+  squeeze: z.prefault(squeezeOptions, {}),
+  synthesize: z.prefault(synthesizeOptions, {}),
+  relabel: z.prefault(relabelOptions, {}),
+  prune: z.prefault(pruneOptions, {}),
+  train: z.prefault(trainOptions, {}),
+  evaluate: z.prefault(evaluateOptions, {}),
+});
+
+export type Config = z.infer<typeof configOptions>;
+
+const presetFolder = fileURLToPath(new URL('../src/presets/', import.meta.url));
+
+/** Names of the presets that ship with the package, sorted. */
+export function presetNames(): string[] {
+  return readdirSync(presetFolder)
+    .filter((file) => file.endsWith('.yaml'))
+    .map((file) => file.slice(0, -'.yaml'.length))
+    .sort();
+}
+
+type Plain = Record<string, unknown>;
+const isPlain = (value: unknown): value is Plain =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Sets a dotted key in place, making sections on the way. */
+function assign(target: Plain, key: string, value: unknown): void {
+  const parts = key.split('.');
+  let at = target;
+  for (const part of parts.slice(0, -1)) {
+    if (!isPlain(at[part])) at[part] = {};
+    at = at[part] as Plain;
+  }
+  at[parts.at(-1)!] = value;
+}
+
+function knownKeys(schema: z.ZodObject, prefix = ''): string[] {
+  return Object.entries(schema.shape).flatMap(([key, field]) => {
+    let inner = field as z.ZodType;
+    for (let next: z.ZodType | undefined = inner; next !== undefined; next = (next.def as { innerType?: z.ZodType }).innerType) inner = next;
+    const path = prefix + key;
+    return inner instanceof z.ZodObject ? [path, ...knownKeys(inner, `${path}.`)] : [path];
+  });
+}
+
+function readSource(source: string): { values: Plain; folder: string | null; path: string } {
+  const named = presetNames().includes(source);
+  const path = named ? join(presetFolder, `${source}.yaml`) : resolve(source);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch {
+    const near = nearest(source, presetNames());
+    const presets = `presets: ${presetNames().join(', ')}`;
+    throw new LpldError(
+      'E_CONFIG',
+      expected('the name of a preset or the path of a config file', 'config', source, near === null ? presets : `did you mean ${near}? ${presets}`),
+      { path },
+    );
+  }
+  let values: unknown;
+  try {
+    values = parseYaml(text);
+  } catch (cause) {
+    throw new LpldError('E_CONFIG', `${path}: ${(cause as Error).message.split('\n')[0]}`, { path }, cause);
+  }
+  if (!isPlain(values ?? {})) throw new LpldError('E_CONFIG', expected('a mapping of sections', path, typeof values), { path });
+  return { values: (values ?? {}) as Plain, folder: named ? null : dirname(path), path };
+}
+
+/**
+ * Reads a preset or a config file, applies overrides and fills every default.
+ *
+ * @param source - name of a preset, or path of a .yaml or .json file; paths inside it are relative to it
+ * @param overrides - dotted keys, e.g. {'synthesize.iterations': 500}
+ * @throws {LpldError} E_CONFIG: no such preset or file, not YAML, an unknown key (with the nearest), a value out of range
+ */
+export function loadConfig(source: string, overrides: Readonly<Record<string, unknown>> = {}): Config {
+  const { values, folder, path } = readSource(source);
+  if (folder !== null) for (const key of [['dataset', 'path'], ['squeeze', 'weights']] as const) {
+    const section = values[key[0]];
+    const value = isPlain(section) ? section[key[1]] : undefined;
+    if (typeof value === 'string' && value !== '' && !isAbsolute(value)) (section as Plain)[key[1]] = join(folder, value);
+  }
+  for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
+  if (folder === null && values['name'] === undefined) values['name'] = source;
+  return parseConfig(values, folder === null ? source : path);
+}
+
+/** Checks and completes a config given as an object. @throws {LpldError} E_CONFIG */
+export function parseConfig(values: unknown, name = 'config'): Config {
+  const parsed = configOptions.safeParse(values);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0]!;
+  const key = issue.path.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const unknown = [key, issue.keys[0]].filter((part) => part !== '').join('.');
+    const near = nearest(unknown, knownKeys(configOptions)) ?? nearest(unknown.replace(/_(\w)/g, (_, c: string) => c.toUpperCase()), knownKeys(configOptions));
+    throw new LpldError(
+      'E_CONFIG',
+      expected('a known key', name, unknown, near === null ? 'lpld-native presets show <name> prints all keys' : `did you mean ${near}?`),
+      { key: unknown },
+    );
+  }
+  const received = issue.path.reduce<unknown>((at, part) => (isPlain(at) || Array.isArray(at) ? (at as Plain)[part as string] : undefined), values);
+  throw new LpldError('E_CONFIG', expected(issue.message.replace(/^Invalid (input|option): expected /, ''), key, JSON.stringify(received)), { key });
+}
+
+/** JSON Schema of a config file, for editors; src/presets/config.schema.json is its output. */
+export function configJsonSchema(): object {
+  return z.toJSONSchema(configOptions, { io: 'input' });
+}

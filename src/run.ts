@@ -1,0 +1,312 @@
+// Runs stages: one alone, or the whole pipeline of a config into one run folder that is locked, resumable and never runs
+// an unchanged stage twice. Everything a stage needs is opened here: inputs, outside data, native code, the draft.
+
+import { createReadStream, existsSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { availableMemory } from 'node:process';
+import { join } from 'node:path';
+import { loadNative, loadedNative } from './addon.ts';
+import { type Artifact, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
+import { writeFileAtomic } from './atomic-file.ts';
+import type { Config } from './config.ts';
+import { cudaDriver, cudaObstacle } from './cuda.ts';
+import type { Dataset } from './datasets/types.ts';
+import { expected, LpldError } from './errors.ts';
+import { locateLibtorch } from './libtorch.ts';
+import { LabelStore } from './labels.ts';
+import { startMeter } from './meter.ts';
+import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
+import type { ProgressSink } from './progress.ts';
+import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
+import { lockRun } from './run-lock.ts';
+import { defaultThreads, openConfigured } from './stages/shared.ts';
+import type { Runtime, StageName } from './stages/types.ts';
+import { STAGES } from './stages/index.ts';
+
+export interface RuntimeOptions {
+  readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+  readonly threads: number | null;
+  readonly memory: number | null; // bytes
+  readonly deterministic: boolean;
+  /** Least seconds between two saves of resumable state; null: 20. */
+  readonly saveSeconds?: number | null;
+}
+
+export interface RunOptions {
+  readonly out: string;
+  readonly runtime: RuntimeOptions;
+  readonly restartFrom?: StageName;
+  readonly progress: ProgressSink;
+  readonly signal: AbortSignal;
+  readonly verifyData: boolean;
+}
+
+export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
+  readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
+}
+
+/** Stages whose artifacts may play a role. */
+const ROLES: Readonly<Record<string, readonly StageName[]>> = {
+  teacher: ['squeeze'],
+  images: ['synthesize'],
+  labels: ['relabel', 'prune'],
+  students: ['train'],
+};
+
+/** Settles what was left open: the device that can be used, all threads, most of the free memory. */
+export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
+  const { runtime, signal, verifyData } = options;
+  const asked = runtime.device === 'cuda' ? 'cuda:0' : runtime.device;
+  const auto = () => (cudaObstacle(cudaDriver(), locateLibtorch()?.cuda ?? null) === null ? 'cuda:0' : 'cpu');
+  return {
+    device: asked === 'auto' ? auto() : asked,
+    threads: runtime.threads ?? defaultThreads(),
+    memory: runtime.memory ?? Math.floor(0.8 * availableMemory()),
+    deterministic: runtime.deterministic,
+    saveSeconds: runtime.saveSeconds ?? 20,
+    verifyData,
+    signal,
+  };
+}
+
+const deviceClass = (runtime: Runtime): 'cpu' | 'cuda' => (runtime.device === 'cpu' ? 'cpu' : 'cuda');
+
+async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** Opens outside data once per run, whatever the number of stages that read it. */
+type DatasetOnce = (config: Config) => Promise<Dataset>;
+function datasetOnce(runtime: Runtime): DatasetOnce {
+  let opened: Promise<Dataset> | null = null;
+  return (config) => {
+    opened ??= openConfigured(config, runtime.verifyData);
+    return opened;
+  };
+}
+
+interface Prepared {
+  readonly inputs: Record<string, Artifact>;
+  readonly dataset: Dataset | null;
+  readonly header: StageHeader;
+}
+
+/** Opens and checks what a stage reads and works out its key. */
+async function prepare(node: Node, folders: Readonly<Record<string, string>>, runtime: Runtime, dataset: DatasetOnce): Promise<Prepared> {
+  const { stage, config } = node;
+  const needs = stage.needs(config);
+  const inputs: Record<string, Artifact> = {};
+  for (const role of needs.roles) {
+    const dir = folders[role];
+    if (dir === undefined) throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
+    const artifact = await openArtifact(dir);
+    const makers = ROLES[role]!;
+    if (!makers.includes(artifact.manifest.stage as StageName))
+      throw new LpldError('E_MISMATCH', expected(`an artifact of ${makers.join(' or ')}`, `--${role}`, `one of ${artifact.manifest.stage}`), { path: dir });
+    inputs[role] = artifact;
+  }
+  const ids: Record<string, string> = Object.fromEntries(Object.entries(inputs).map(([role, artifact]) => [role, artifact.id]));
+  const data = needs.dataset ? await dataset(config) : null;
+  if (data !== null) ids['dataset'] = data.id;
+  if (stage.name === 'squeeze' && config.squeeze.weights !== null) ids['weights'] = await hashFile(config.squeeze.weights);
+  const { labels, images } = inputs;
+  if (labels !== undefined) {
+    const madeFrom = labels.manifest.inputs['images'];
+    if (images !== undefined && madeFrom !== images.id)
+      throw new LpldError('E_MISMATCH', expected(`labels of the images ${images.id.slice(0, 12)}`, 'labels', `labels of ${madeFrom?.slice(0, 12)}`, 'relabel these images, or give the images the labels were made from'), {
+        labels: labels.dir,
+        images: images.dir,
+      });
+    if (images === undefined && madeFrom !== undefined) ids['images'] = madeFrom; // a pruned store still says whose labels it holds
+  }
+  const header: StageHeader = {
+    stage: stage.name,
+    stageVersion: stage.version,
+    config: stage.identity(config),
+    inputs: ids,
+    deviceClass: deviceClass(runtime),
+    precision: stage.precision(config),
+  };
+  return { inputs, dataset: data, header };
+}
+
+async function existing(dir: string): Promise<Artifact | null> {
+  return existsSync(join(dir, 'manifest.json')) ? openArtifact(dir) : null;
+}
+
+/** Runs one prepared stage into `dir`, or keeps what stands there under the same key. */
+async function make(node: Node, dir: string, prepared: Prepared, runtime: Runtime, progress: ProgressSink): Promise<Artifact> {
+  const found = await existing(dir);
+  if (found !== null && found.manifest.key === stageKey(prepared.header)) return found;
+  runtime.signal.throwIfAborted();
+  const native = loadNative(deviceClass(runtime));
+  await mkdir(join(dir, '..'), { recursive: true });
+  const draft = await openDraft(dir, prepared.header);
+  const meter = startMeter();
+  const stop = async (): Promise<void> => {
+    const machine = { device: runtime.device, threads: runtime.threads, node: process.version, libtorch: loadedNative()?.libtorch.version ?? null };
+    await draft.note({ ...meter(), ...machine });
+  };
+  const stageProgress = progress.stage(node.folder);
+  if (draft.resumed) stageProgress.log('resuming');
+  let published = false;
+  const { publish } = draft;
+  draft.publish = async (summary) => {
+    await stop();
+    published = true;
+    return publish.call(draft, summary);
+  };
+  try {
+    await node.stage.run({ config: node.config, runtime, native, inputs: prepared.inputs, dataset: prepared.dataset, draft, progress: stageProgress });
+  } catch (thrown) {
+    if (!published) await stop().catch(() => {}); // the disk may be the reason
+    throw thrown;
+  }
+  return openArtifact(dir);
+}
+
+/**
+ * Runs one stage.
+ * @throws {LpldError} E_CONFIG for a missing role, E_MISMATCH for artifacts that do not belong together, and the stage's own
+ */
+export async function runStage(name: StageName, config: Config, options: StageOptions): Promise<Artifact> {
+  const runtime = resolveRuntime(options);
+  const node: Node = { stage: stageNamed(name), folder: name, config, inputs: {} };
+  const prepared = await prepare(node, options.inputs, runtime, datasetOnce(runtime));
+  return make(node, options.out, prepared, runtime, options.progress);
+}
+
+const COMPARED = ['seed', 'dataset', 'squeeze', 'synthesize', 'relabel', 'prune', 'train', 'evaluate'] as const;
+
+/** Dotted keys in which two configs differ, of those that can change a result. */
+export function differingKeys(a: unknown, b: unknown, prefix = ''): string[] {
+  const isSection = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+  if (!isSection(a) || !isSection(b)) return JSON.stringify(a) === JSON.stringify(b) ? [] : [prefix];
+  const keys = prefix === '' ? COMPARED : [...new Set([...Object.keys(a), ...Object.keys(b)])];
+  return keys.flatMap((key) => differingKeys(a[key], b[key], prefix === '' ? key : `${prefix}.${key}`));
+}
+
+/** Refuses another config than the one the run folder was begun with, unless stages are to be run again. */
+async function checkConfig(config: Config, options: RunOptions): Promise<void> {
+  const path = join(options.out, 'config.json');
+  const text = await readFile(path, 'utf8').catch(() => null);
+  if (text === null || options.restartFrom !== undefined) return;
+  const before = JSON.parse(text) as Config;
+  const keys = differingKeys(before, config);
+  if (keys.length === 0) return;
+  const value = (of: unknown, key: string) => JSON.stringify(key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of));
+  const shown = keys.slice(0, 5).map((key) => `${key} was ${value(before, key)} and is ${value(config, key)}`);
+  const first = STAGES.find((stage) => keys.some((key) => key === 'seed' || key.startsWith('dataset') || key.startsWith(`${stage.name}.`)))?.name ?? 'squeeze';
+  throw new LpldError(
+    'E_CONFIG',
+    `the run folder ${options.out} was begun with another config: ${shown.join('; ')}${keys.length > 5 ? `; and ${keys.length - 5} more` : ''}\nuse --restart-from ${first}, or another --out`,
+    { keys, path },
+  );
+}
+
+/** Removes the artifacts of a stage and of all later ones; refuses when an earlier one would change too. */
+async function restart(nodes: readonly Node[], options: RunOptions, keyOf: (node: Node) => Promise<string | null>): Promise<void> {
+  const order = STAGES.map((stage) => stage.name);
+  const from = order.indexOf(options.restartFrom!);
+  for (const node of nodes) {
+    const dir = join(options.out, node.folder);
+    if (order.indexOf(node.stage.name) >= from) {
+      await rm(dir, { recursive: true, force: true });
+      await rm(`${dir}.partial`, { recursive: true, force: true });
+      continue;
+    }
+    const found = await existing(dir);
+    if (found === null) continue;
+    const key = await keyOf(node);
+    if (key !== null && key !== found.manifest.key)
+      throw new LpldError('E_CONFIG', `the new config changes ${node.stage.name}, which comes before ${options.restartFrom}\nuse --restart-from ${node.stage.name}, or another --out`, { stage: node.stage.name });
+  }
+}
+
+/** What a run would do, stage by stage, without doing it. */
+export async function planPipeline(config: Config, options: RunOptions): Promise<{ stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number; note: string }[] }> {
+  await checkConfig(config, options);
+  const runtime = resolveRuntime(options);
+  const dataset = datasetOnce(runtime);
+  const order = STAGES.map((stage) => stage.name);
+  const from = options.restartFrom === undefined ? order.length : order.indexOf(options.restartFrom);
+  const rerun = new Set<string>();
+  const stages = [];
+  for (const node of pipelineNodes(config)) {
+    const dir = join(options.out, node.folder);
+    let action: 'run' | 'keep' = 'run';
+    const inputsKept = Object.values(node.inputs).every((folder) => !rerun.has(folder));
+    if (inputsKept && order.indexOf(node.stage.name) < from) {
+      const found = await existing(dir);
+      if (found !== null) {
+        const folders = Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
+        const { header } = await prepare(node, folders, runtime, dataset);
+        if (stageKey(header) === found.manifest.key) action = 'keep';
+      }
+    }
+    if (action === 'run') rerun.add(node.folder);
+    stages.push({ name: node.stage.name, folder: node.folder, action, ...node.stage.estimate(node.config) });
+  }
+  return { stages };
+}
+
+/**
+ * Runs all stages of a config into one run folder and writes report.json and report.html.
+ * @throws {LpldError} E_CONFIG for a folder in use or begun with another config; whatever a stage throws
+ */
+export async function runPipeline(config: Config, options: RunOptions): Promise<RunReport> {
+  await mkdir(options.out, { recursive: true });
+  const lock = lockRun(options.out);
+  try {
+    if (lock.message !== null) options.progress.stage('run').log(lock.message);
+    await checkConfig(config, options);
+    const runtime = resolveRuntime(options);
+    const dataset = datasetOnce(runtime);
+    const nodes = pipelineNodes(config);
+    const foldersOf = (node: Node) => Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
+    if (options.restartFrom !== undefined)
+      await restart(nodes, options, async (node) => {
+        if (Object.values(foldersOf(node)).some((dir) => !existsSync(join(dir, 'manifest.json')))) return null;
+        return stageKey((await prepare(node, foldersOf(node), runtime, dataset)).header);
+      });
+    await writeFileAtomic(join(options.out, 'config.json'), [new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`)]);
+    const made = new Map<string, Artifact>();
+    for (const node of nodes) {
+      const prepared = await prepare(node, foldersOf(node), runtime, dataset);
+      made.set(node.folder, await make(node, join(options.out, node.folder), prepared, runtime, options.progress));
+    }
+    const report = await reportOf(config, options.out, made);
+    await writeReport(options.out, report);
+    return report;
+  } finally {
+    lock.release();
+  }
+}
+
+async function reportOf(config: Config, out: string, made: ReadonlyMap<string, Artifact>): Promise<RunReport> {
+  const summary = <T>(folder: string): T | undefined => made.get(folder)?.manifest.summary as T | undefined;
+  const teacher = summary<{ teacher: { top1: number } | null }>('squeeze')?.teacher;
+  const labels = made.get(labelsFolder(config))!;
+  await using store = await LabelStore.open(labels);
+  const images = made.get('synthesize')!.manifest.files.filter((file) => file.path.startsWith('images/'));
+  const stages: StageReport[] = [];
+  for (const [folder, artifact] of made) {
+    const run = JSON.parse(await readFile(join(artifact.dir, 'run.json'), 'utf8')) as { seconds?: number; peakBytes?: number };
+    stages.push({ name: artifact.manifest.stage, folder, seconds: run.seconds ?? 0, peakBytes: run.peakBytes ?? 0, id: artifact.id });
+  }
+  const [random, randomSoft] = [summary<Score>('random-hard/evaluate'), summary<Score>('random/evaluate')];
+  return {
+    teacher: { top1: teacher?.top1 ?? Number.NaN },
+    student: summary<Score>('evaluate')!,
+    ...(random === undefined ? {} : { random }),
+    ...(randomSoft === undefined ? {} : { randomSoft }),
+    images: { bytes: images.reduce((sum, file) => sum + file.bytes, 0), count: images.length },
+    labels: labelReport(store.bytes(), store.numRecords),
+    stages,
+    out,
+    config,
+  };
+}

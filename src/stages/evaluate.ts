@@ -1,0 +1,68 @@
+// evaluate: what the students are worth on the real test images.
+
+import { z } from 'zod';
+import { expected, LpldError } from '../errors.ts';
+import { evaluationRecipes } from '../recipe.ts';
+import { score } from '../report/index.ts';
+import { modelFlops, secondsOf } from './estimate.ts';
+import { type Architecture, type DatasetFacts, execution, inputSpec, loadStore, precisionOption, runJob, storeSizes, testTransform } from './shared.ts';
+import { studentFile } from './train.ts';
+import type { Stage } from './types.ts';
+
+export const evaluateOptions = z.strictObject({
+  batch: z.int().min(1).default(256).describe('test images per step'),
+  precision: precisionOption,
+});
+
+export interface Evaluation {
+  readonly top1: number;
+  readonly top5: number;
+  readonly loss: number;
+}
+
+export const evaluate: Stage = {
+  name: 'evaluate',
+  version: 1,
+  summary: 'measure the students on the real test images',
+  inputs: ['students'],
+  options: evaluateOptions,
+  needs: () => ({ roles: ['students'], dataset: true }),
+  identity: ({ evaluate: options, dataset }) => ({ evaluate: options, dataset: { ...dataset, path: '' } }),
+  precision: (config) => config.evaluate.precision,
+  estimate(config) {
+    const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
+    return { bytes: 1000, seconds: secondsOf(flops * 10_000 * config.train.students, config.evaluate.precision), note: 'for 10,000 test images' };
+  },
+
+  async run({ config, native, runtime, inputs, draft, dataset, progress }) {
+    const students = inputs['students']!;
+    const facts = await students.readJson<DatasetFacts>('input.json');
+    const architecture = await students.readJson<Architecture>('model.json');
+    if (dataset?.test == null)
+      throw new LpldError('E_DATA', expected('a test split', `dataset ${dataset?.name}`, 'none', 'evaluation needs real test images'));
+    if (dataset.classNames.length !== architecture.numClasses || dataset.channels !== architecture.inChannels)
+      throw new LpldError(
+        'E_MISMATCH',
+        expected(`a dataset of ${architecture.numClasses} classes and ${architecture.inChannels} channels`, 'dataset', `${dataset.classNames.length} classes and ${dataset.channels} channels`),
+      );
+    const store = await loadStore(native, runtime, dataset.test, dataset.channels, testTransform(config));
+    const input = inputSpec(native, facts);
+    const recipes = evaluationRecipes(store.count, storeSizes(store), config.evaluate.batch);
+    const spec = { ...execution(runtime, config.evaluate.precision), recipes, input };
+    const count = students.manifest.files.filter((file) => /^student-\d+\.safetensors$/.test(file.path)).length;
+    const steps = Math.ceil(store.count / config.evaluate.batch);
+    progress.start(count * steps, 'batch', `${store.count} test images`);
+    const runs: Evaluation[] = [];
+    for (let number = 0; number < count; number++) {
+      const model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
+      model.loadStateDict(await students.readTensors(studentFile(number)));
+      const { top1, top5, loss } = await runJob(runtime.signal, (on) => native.evaluate(model, store, spec, on), (p) => progress.update(number * steps + p.done));
+      runs.push({ top1, top5, loss });
+      model.dispose();
+    }
+    store.dispose();
+    progress.finish();
+    await draft.writeJson('evaluation.json', { count: store.count, runs });
+    await draft.publish(score(runs.map((run) => run.top1)));
+  },
+};

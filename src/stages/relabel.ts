@@ -1,0 +1,131 @@
+// relabel: the teacher answers for augmented, mixed views of the images; Recipe and encoded answer become a record.
+// Which records exist is decided before any is made (plan.ts), so only the kept part is ever computed.
+// Source: methods 4.1, 5.2; FKD and LPLD generate_soft_label.
+
+import { z } from 'zod';
+import { openSyntheticSet } from '../datasets/synthetic-set.ts';
+import { expected, LpldError } from '../errors.ts';
+import { type LabelHeader, LabelWriter } from '../labels.ts';
+import type { LabelSpec } from '../native.ts';
+import { type LabelPlan, labelPlan, planRows, recordBatches } from '../plan.ts';
+import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import { modelFlops, secondsOf } from './estimate.ts';
+import { type DatasetFacts, execution, inputSpec, inSegments, loadStore, loadTeacher, precisionOption, runJob, storeSizes } from './shared.ts';
+import { type AugmentConfig, augmentOptions, augmentSpec } from './training.ts';
+import type { Stage } from './types.ts';
+
+/** Version of the Philox streams derived Recipes are drawn from (docs/streams.md). */
+export const STREAM_VERSION = 1;
+
+export const planOptions = {
+  dropLast: z.boolean().default(true).describe('leave out the short last batch of every label epoch'),
+  keep: z.enum(['prefix', 'random-epochs', 'random-batches']).default('prefix').describe('which records survive pruning'),
+};
+export const pruneRatioOption = z.number().min(0).lt(1).default(0).describe('share of the records thrown away; 0.9 is 10x');
+
+export const relabelOptions = z.strictObject({
+  batch: z.int().min(1).default(50).describe('images per record; students train on whole records'),
+  epochs: z.int().min(1).default(300).describe('label epochs before pruning'),
+  ...augmentOptions,
+  mix: augmentOptions.mix.default('cutmix'),
+  codec: z.string().default('dense:f16').describe('how logits are stored'),
+  recipes: z.enum(['derived', 'explicit']).default('derived').describe('regenerate crops, flips and mixes from the seed (0 bytes), or store them'),
+  pruneRatio: pruneRatioOption.describe('make only this kept part: share of the records never made; prune can thin further from 0 only'),
+  ...planOptions,
+  recordsPerShard: z.int().min(1).default(1024).describe('record ids of one shard file'),
+  precision: precisionOption,
+});
+type RelabelConfig = z.infer<typeof relabelOptions>;
+
+/** The plan a label store's index keeps, and the one the published pool is cut from. */
+export function planFor(options: Pick<RelabelConfig, 'batch' | 'epochs' | 'dropLast' | 'keep' | 'pruneRatio'>, images: number, seed: bigint): LabelPlan {
+  const { epochs, dropLast, keep, pruneRatio } = options;
+  return labelPlan({ images, batch: Math.min(options.batch, images), epochs, pruneRatio, dropLast, keep, seed });
+}
+
+export function labelHeader(options: RelabelConfig, plan: LabelPlan, facts: { numClasses: number; inputSize: number; seed: number }): LabelHeader {
+  const { images, batch, epochs, pruneRatio, dropLast, keep } = plan;
+  const { cropScale, flip, mix } = options;
+  return {
+    codec: options.codec,
+    recipes: options.recipes,
+    numClasses: facts.numClasses,
+    recordsPerShard: options.recordsPerShard,
+    batch,
+    inputSize: facts.inputSize,
+    seed: facts.seed,
+    streamVersion: STREAM_VERSION,
+    augment: { cropScale, flip, mix } satisfies AugmentConfig,
+    plan: { images, batch, epochs, pruneRatio, dropLast, keep },
+  };
+}
+
+export const relabel: Stage = {
+  name: 'relabel',
+  version: 1,
+  summary: "store the teacher's answers to augmented views of the images",
+  inputs: ['teacher', 'images'],
+  options: relabelOptions,
+  needs: () => ({ roles: ['teacher', 'images'], dataset: false }),
+  identity: ({ relabel: options, seed }) => ({ relabel: options, seed }),
+  precision: (config) => config.relabel.precision,
+  estimate(config) {
+    const { epochs, pruneRatio, precision } = config.relabel;
+    const rows = 10 * config.synthesize.ipc * epochs * (1 - pruneRatio);
+    const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
+    return { bytes: rows * 2 * 10, seconds: secondsOf(flops * rows, precision), note: 'for 10 classes' };
+  },
+
+  async run({ config, native, runtime, inputs, draft, progress }) {
+    const o = config.relabel;
+    const seed = BigInt(config.seed);
+    const facts = await inputs['teacher']!.readJson<DatasetFacts>('dataset.json');
+    const set = await openSyntheticSet(inputs['images']!.dir);
+    if (set.channels !== facts.channels || set.classNames.length !== facts.classNames.length)
+      throw new LpldError(
+        'E_MISMATCH',
+        expected(
+          `images of ${facts.classNames.length} classes with ${facts.channels} channels`,
+          'images',
+          `${set.classNames.length} classes with ${set.channels}`,
+          'give the images made for this teacher',
+        ),
+      );
+    const model = await loadTeacher(native, runtime, inputs['teacher']!);
+    const store = await loadStore(native, runtime, set.train, set.channels);
+    const input = inputSpec(native, facts);
+    const sizes = storeSizes(store);
+    const plan = planFor(o, store.count, seed);
+    const writer = await LabelWriter.open(draft, labelHeader(o, plan, { numClasses: facts.classNames.length, inputSize: facts.inputSize, seed: config.seed }));
+    const wanted = writer.remaining(plan.recordIds);
+    const offset = plan.recordIds.length - wanted.length;
+    const bytesPerRecord = plan.batch * facts.classNames.length * 4;
+    let agreed = 0;
+    progress.start(plan.recordIds.length, 'record', 'soft labels');
+    progress.update(offset);
+    await inSegments({
+      first: 0,
+      total: wanted.length,
+      limit: Math.max(1, Math.floor((256 << 20) / bytesPerRecord)),
+      saveSeconds: Number.POSITIVE_INFINITY, // shards are the saved state
+      async run(first, last) {
+        const recordIds = wanted.slice(first, last);
+        const recipes = drawRecipes(recordBatches(plan, seed, recordIds), { seed, augment: augmentSpec(o), sizes, inputSize: input.size, purposes: LABEL_STREAMS });
+        const spec: LabelSpec = { ...execution(runtime, o.precision), recipes, input, codec: o.codec, basis: {}, hashPixels: false };
+        const result = await runJob(runtime.signal, (on) => native.label(model, store, spec, on), (p) => progress.update(offset + first + p.done));
+        agreed += result.agreement * recipes.index.shape[0]!;
+        await writer.append({ recordIds, offset: recipes.offset, recipes: o.recipes === 'explicit' ? recipes : null, tensors: result.tensors });
+        progress.update(offset + last);
+      },
+      save: async () => {},
+    });
+    await writer.finish();
+    const made = wanted.length * plan.batch;
+    if (made > 0) await draft.note({ teacherAgreement: agreed / made });
+    progress.finish();
+    store.dispose();
+    model.dispose();
+    await draft.publish({ records: plan.recordIds.length, rows: planRows(plan).kept, codec: o.codec, recipes: o.recipes });
+  },
+};
+

@@ -1,0 +1,236 @@
+// train: students learn from the label pool. Each step reads one record, replays exactly the pixels the teacher labelled
+// and takes the KL divergence at temperature T (or, for controls, cross-entropy with hard labels on the same Recipes).
+// Source: methods 6 (loss, settings), 5.3 (how an epoch is drawn from the pool).
+
+import { z } from 'zod';
+import { openSyntheticSet } from '../datasets/synthetic-set.ts';
+import { expected, LpldError } from '../errors.ts';
+import { LabelStore } from '../labels.ts';
+import type { InputSpec, NativeImageStore, NativeModel, Recipes, TrainSpec, TrainTarget } from '../native.ts';
+import { type Keep, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
+import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import { Purpose, words } from '../rng.ts';
+import { arrayOf } from '../tensor.ts';
+import { modelFlops, secondsOf } from './estimate.ts';
+import { planFor, STREAM_VERSION } from './relabel.ts';
+import {
+  type Architecture,
+  architectureOptions,
+  EpochMeans,
+  execution,
+  inputSpec,
+  inSegments,
+  loadStore,
+  precisionOption,
+  runJob,
+  savedState,
+  storeSizes,
+  takePrefix,
+  withPrefix,
+} from './shared.ts';
+import { type AugmentConfig, augmentSpec, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import type { Stage, StageContext } from './types.ts';
+
+export const trainOptions = z.strictObject({
+  arch: z.string().nullable().default(null).describe("student architecture; the teacher's when none"),
+  widths: architectureOptions.widths.nullable().default(null).describe("convnet: channels of each block; the teacher's when none"),
+  students: z.int().min(1).default(1).describe('students trained, from different initial weights and pool draws'),
+  epochs: z.int().min(1).default(300).describe('student epochs, each as many steps as a label epoch has records'),
+  targets: z.enum(['soft', 'hard']).default('soft').describe("soft labels of the pool, or the images' classes on the same Recipes"),
+  ...optimizerOptions,
+  temperature: z.number().positive().default(20).describe('temperature of the KL loss'),
+  temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
+  draw: z.enum(['auto', 'with-replacement', 'permutation', 'ordered']).default('auto').describe('how an epoch is drawn from the pool; auto: ordered for a full pool, else with-replacement'),
+  lastBatchRule: z.boolean().default(true).describe('with-replacement: never draw the last batch of a label epoch, as published'),
+  precision: precisionOption,
+});
+
+interface Pool {
+  readonly plan: LabelPlan;
+  readonly seed: bigint; // of the Recipes
+  readonly augment: AugmentConfig;
+  readonly labels: LabelStore | null; // null for hard targets
+}
+
+export const train: Stage = {
+  name: 'train',
+  version: 1,
+  summary: 'train students on the labels, replaying the pixels the teacher saw',
+  inputs: ['images', 'labels'],
+  options: trainOptions,
+  needs: (config) => ({ roles: config.train.targets === 'soft' ? ['images', 'labels'] : ['images'], dataset: false }),
+  identity({ train: options, relabel, squeeze, dataset, seed }) {
+    const { arch, stem, widths, pooling } = squeeze;
+    const student = { arch: options.arch ?? arch, stem, widths: options.widths ?? widths, pooling, inputSize: dataset.inputSize };
+    const { batch, epochs, dropLast, cropScale, flip, mix } = relabel;
+    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, cropScale, flip, mix } : null;
+    return { train: options, student, recipes, seed };
+  },
+  precision: (config) => config.train.precision,
+  estimate(config) {
+    const { bytes, flops } = modelFlops(config.squeeze, config.dataset.inputSize);
+    const rows = 10 * config.synthesize.ipc * config.train.epochs * config.train.students;
+    return { bytes: bytes * config.train.students, seconds: secondsOf(3 * flops * rows, config.train.precision), note: 'for 10 classes' };
+  },
+
+  async run(context) {
+    const { config, native, runtime, inputs, draft, progress } = context;
+    const o = config.train;
+    const images = inputs['images']!;
+    const set = await openSyntheticSet(images.dir);
+    const store = await loadStore(native, runtime, set.train, set.channels);
+    const pool = o.targets === 'soft' ? await openPool(context, store.count) : hardPool(context, store.count);
+    const inputSize = config.dataset.inputSize;
+    const input = inputSpec(native, { mean: set.mean, std: set.std, inputSize });
+    const { arch, stem, widths, pooling } = config.squeeze;
+    const architecture: Architecture = {
+      arch: o.arch ?? arch,
+      numClasses: set.classNames.length,
+      inChannels: set.channels,
+      inputSize,
+      options: { stem, widths: o.widths ?? widths, pooling },
+    };
+    const steps = o.epochs * pool.plan.batchesPerEpoch;
+    progress.start(o.students * steps, 'step', `${o.students} student${o.students > 1 ? 's' : ''}`);
+    const series: ReturnType<EpochMeans['series']>[] = [];
+    for (let number = 0; number < o.students; number++) {
+      if (!draft.has(studentFile(number))) {
+        const [low, high] = words(BigInt(config.seed), Purpose.weights, 0xffffffff, number + 1, 0);
+        const seed = (BigInt(high!) << 32n) | BigInt(low!); // one 64-bit seed per student: weights and pool draws
+        const model = native.createModel({ ...architecture, device: runtime.device, seed });
+        const curve = await trainStudent(context, { number, seed, model, store, input, pool });
+        await draft.writeJson(`curve-${number}.json`, curve.series(`student ${number + 1}`));
+        await draft.writeTensors(studentFile(number), model.stateDict(), { arch: architecture.arch });
+        model.dispose();
+      }
+      series.push(await draft.readJson(`curve-${number}.json`));
+      progress.update((number + 1) * steps);
+    }
+    await pool.labels?.close();
+    store.dispose();
+    await draft.writeJson('model.json', architecture);
+    await draft.writeJson('input.json', { mean: set.mean, std: set.std, inputSize, channels: set.channels, classNames: set.classNames });
+    await draft.writeJson('curves.json', { series });
+    progress.finish();
+    await draft.publish({ students: o.students, targets: o.targets, steps });
+  },
+};
+
+export const studentFile = (number: number): string => `student-${number}.safetensors`;
+
+/** The label pool, checked against the images it was made from. */
+async function openPool({ inputs }: StageContext, count: number): Promise<Pool> {
+  const artifact = inputs['labels']!;
+  const labels = await LabelStore.open(artifact);
+  const { seed, streamVersion, augment } = labels.index;
+  const made = labels.index.plan as unknown as { images: number; batch: number; epochs: number; pruneRatio: number; dropLast: boolean; keep: Keep };
+  if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
+    throw new LpldError('E_MISMATCH', expected(`Recipe streams of version ${STREAM_VERSION}`, 'labels', streamVersion, 'read them with the version that made them'));
+  if (made.images !== count)
+    throw new LpldError('E_MISMATCH', expected(`labels of ${count} images`, 'labels', `labels of ${made.images}`, 'give the images these labels were made from'));
+  const plan = labelPlan({ ...made, seed: BigInt(seed) });
+  return { plan: { ...plan, recordIds: labels.recordIds }, seed: BigInt(seed), augment: augment as AugmentConfig, labels };
+}
+
+/** Hard labels need no store: the same Recipes in order, nothing pruned. */
+function hardPool({ config }: StageContext, count: number): Pool {
+  const seed = BigInt(config.seed);
+  return { plan: planFor({ ...config.relabel, pruneRatio: 0 }, count, seed), seed, augment: config.relabel, labels: null };
+}
+
+interface Student {
+  readonly number: number;
+  readonly seed: bigint;
+  readonly model: NativeModel;
+  readonly store: NativeImageStore;
+  readonly input: InputSpec;
+  readonly pool: Pool;
+}
+
+async function trainStudent({ config, native, runtime, draft, progress }: StageContext, student: Student): Promise<EpochMeans> {
+  const { model, store, input, pool, number } = student;
+  const o = config.train;
+  const perEpoch = pool.plan.batchesPerEpoch;
+  const total = o.epochs * perEpoch;
+  const lr = ratesOf(o, o.epochs, perEpoch);
+  const sizes = storeSizes(store);
+  const full = pool.plan.recordIds.length >= pool.plan.fullRecords;
+  const draw = o.draw === 'auto' ? (full ? 'ordered' : 'with-replacement') : o.draw;
+  const saved = await savedState<{ student: number; step: number; sums: number[] }>(draft, 'student');
+  const resumed = saved !== null && saved.json.student === number ? saved : null;
+  if (resumed !== null) {
+    model.loadStateDict(takePrefix('model.', resumed.tensors));
+    model.loadOptimizerState(takePrefix('optimizer.', resumed.tensors));
+  }
+  const curve = new EpochMeans(perEpoch, resumed?.json.sums);
+  const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + 46);
+  const limit = Math.max(1, Math.floor((256 << 20) / recordBytes));
+
+  /** Positions in the pool of steps [first, last). */
+  const positions = (first: number, last: number): Int32Array => {
+    const out = new Int32Array(last - first);
+    const drawEpoch = (epoch: number) =>
+      poolDraws({ plan: pool.plan, epoch, draw, seed: student.seed, batchesPerEpoch: perEpoch, lastBatchRule: o.lastBatchRule });
+    for (let epoch = Math.floor(first / perEpoch); epoch * perEpoch < last; epoch++)
+      for (const [at, position] of drawEpoch(epoch).entries()) {
+        const step = epoch * perEpoch + at;
+        if (step >= first && step < last) out[step - first] = position;
+      }
+    return out;
+  };
+
+  await inSegments({
+    first: resumed?.json.step ?? 0,
+    total,
+    limit,
+    saveSeconds: runtime.saveSeconds,
+    async run(first, last) {
+      const chosen = positions(first, last);
+      const { recipes, target } = await read(pool, chosen, { sizes, inputSize: input.size, o });
+      const spec: TrainSpec = {
+        ...execution(runtime, o.precision),
+        recipes,
+        input,
+        target,
+        optimizer: optimizerSpec(o, lr.slice(first, last)),
+        hashPixels: false,
+      };
+      const result = await runJob(runtime.signal, (on) => native.train(model, store, spec, on), (p) =>
+        progress.update(number * total + first + p.done, { loss: p.loss }),
+      );
+      curve.add(first, arrayOf(result.loss, 'F64'), `student ${number + 1}`);
+      progress.update(number * total + last);
+    },
+    save: (step) =>
+      draft.saveState(
+        'student',
+        { ...withPrefix('model.', model.stateDict()), ...withPrefix('optimizer.', model.optimizerState()) },
+        { student: number, step, sums: curve.sums },
+      ),
+  });
+  return curve;
+}
+
+/** The Recipes and targets of some pool positions. */
+async function read(
+  pool: Pool,
+  chosen: Int32Array,
+  { sizes, inputSize, o }: { sizes: Int32Array; inputSize: number; o: z.infer<typeof trainOptions> },
+): Promise<{ recipes: Recipes; target: TrainTarget }> {
+  const derive = (ids: Int32Array) =>
+    drawRecipes(recordBatches(pool.plan, pool.seed, ids), { seed: pool.seed, augment: augmentSpec(pool.augment), sizes, inputSize, purposes: LABEL_STREAMS });
+  if (pool.labels === null) {
+    const ids = chosen.map((position) => pool.plan.recordIds[position]!);
+    return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };
+  }
+  const records = await pool.labels.readRecords(chosen);
+  const target: TrainTarget = {
+    kind: 'soft',
+    codec: pool.labels.index.codec,
+    tensors: records.tensors,
+    basis: pool.labels.basis,
+    temperature: o.temperature,
+    lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
+  };
+  return { recipes: records.recipes ?? derive(records.recordIds), target };
+}
