@@ -69,7 +69,8 @@ Napi::Value shutdown_of(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// process.once('exit', shutdown): environment cleanup hooks do not run on process.exit() or an uncaught exception.
+// process.once('exit', shutdown): environment cleanup hooks do not run on process.exit() or an uncaught
+// exception.
 void hook_process_exit(Napi::Env env, const Napi::Function& shutdown) {
   const Napi::Value process = env.Global().Get("process");
   if (!process.IsObject()) return;

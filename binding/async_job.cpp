@@ -117,12 +117,13 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
     }
     for (auto& handle : job->handles_) handle->state = HandleState::Busy;
     // The finalizer runs on the JavaScript thread once the engine thread has released the function.
-    job->notify_ = Notify::New(env, on_progress.As<Napi::Function>(), "lpld job", 0, 1, job.get(),
-                               [data, job](Napi::Env, void*, AsyncJob*) {
-                                 const std::lock_guard lock(data->mutex);
-                                 data->jobs.erase(job);
-                               },
-                               static_cast<void*>(nullptr));
+    job->notify_ = Notify::New(
+        env, on_progress.As<Napi::Function>(), "lpld job", 0, 1, job.get(),
+        [data, job](Napi::Env, void*, AsyncJob*) {
+          const std::lock_guard lock(data->mutex);
+          data->jobs.erase(job);
+        },
+        static_cast<void*>(nullptr));
     Engine::get().post([job] { job->run(); });
 
     auto out = Napi::Object::New(env);
@@ -143,8 +144,8 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
     try {
       job->deliver(env, listener);
     } catch (const Napi::Error&) {
-      // The environment is being torn down (worker.terminate()): every call into JavaScript throws now, and an
-      // exception leaving this frame would abort the process.
+      // The environment is being torn down (worker.terminate()): every call into JavaScript throws now, and
+      // an exception leaving this frame would abort the process.
       job->cancel();
     }
   }
@@ -269,9 +270,11 @@ Napi::Value start_job(Napi::Env env, Work work, std::vector<std::shared_ptr<Hand
   LPLD_CHECK(on_progress.IsFunction(), Internal, "expected a progress function");
   for (const auto& handle : handles) {
     LPLD_CHECK(handle->state != HandleState::Disposed, Config, "expected an open handle but it was disposed");
-    LPLD_CHECK(handle->state != HandleState::Busy, Config, "expected an idle handle but a job is running on it");
+    LPLD_CHECK(handle->state != HandleState::Busy, Config,
+               "expected an idle handle but a job is running on it");
   }
-  return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)), on_progress);
+  return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)),
+                         on_progress);
 }
 
 }  // namespace lpld

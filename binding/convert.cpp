@@ -14,8 +14,9 @@ struct DtypeName {
   at::ScalarType type;
 };
 // The names safetensors writes (src/tensor.ts).
-const DtypeName kDtypes[] = {{"U8", at::kByte},   {"I8", at::kChar},  {"BOOL", at::kBool}, {"F16", at::kHalf},  {"BF16", at::kBFloat16},
-                             {"I16", at::kShort}, {"I32", at::kInt},  {"F32", at::kFloat}, {"I64", at::kLong}, {"F64", at::kDouble}};
+const DtypeName kDtypes[] = {
+    {"U8", at::kByte},   {"I8", at::kChar}, {"BOOL", at::kBool}, {"F16", at::kHalf}, {"BF16", at::kBFloat16},
+    {"I16", at::kShort}, {"I32", at::kInt}, {"F32", at::kFloat}, {"I64", at::kLong}, {"F64", at::kDouble}};
 }  // namespace
 
 Fields::Fields(const Napi::Value& value, const char* what) : what_(what) {
@@ -79,8 +80,8 @@ at::Tensor Fields::tensor(const char* name) const { return to_tensor(get(name), 
 
 at::Tensor Fields::tensor(const char* name, at::ScalarType dtype) const {
   const at::Tensor out = tensor(name);
-  LPLD_CHECK(out.scalar_type() == dtype, Internal, "expected dtype ", c10::toString(dtype), " for ", what_, ".", name,
-             ", received ", c10::toString(out.scalar_type()));
+  LPLD_CHECK(out.scalar_type() == dtype, Internal, "expected dtype ", c10::toString(dtype), " for ", what_,
+             ".", name, ", received ", c10::toString(out.scalar_type()));
   return out;
 }
 
@@ -91,16 +92,17 @@ at::Tensor to_tensor(const Napi::Value& value, const std::string& name) {
   const Fields view(value, name.c_str());
   const std::string dtype = view.string("dtype");
   const std::vector<int64_t> shape = view.integers("shape");
-  for (const int64_t size : shape) LPLD_CHECK(size >= 0, Internal, "expected sizes >= 0 for ", name, ".shape");
+  for (const int64_t size : shape)
+    LPLD_CHECK(size >= 0, Internal, "expected sizes >= 0 for ", name, ".shape");
   const Napi::Value data = value.As<Napi::Object>().Get("data");
-  LPLD_CHECK(data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array, Internal,
-             "expected a Uint8Array for ", name, ".data");
+  LPLD_CHECK(data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array,
+             Internal, "expected a Uint8Array for ", name, ".data");
   const auto bytes = data.As<Napi::Uint8Array>();
   for (const auto& entry : kDtypes) {
     if (dtype != entry.name) continue;
     at::Tensor out = at::empty(shape, at::TensorOptions().dtype(entry.type));
-    LPLD_CHECK(size_t(out.nbytes()) == bytes.ByteLength(), Internal, "expected ", out.nbytes(), " bytes for ", name,
-               " of shape ", out.sizes(), ", received ", bytes.ByteLength());
+    LPLD_CHECK(size_t(out.nbytes()) == bytes.ByteLength(), Internal, "expected ", out.nbytes(), " bytes for ",
+               name, " of shape ", out.sizes(), ", received ", bytes.ByteLength());
     if (out.nbytes() > 0) std::memcpy(out.mutable_data_ptr(), bytes.Data(), out.nbytes());
     return out;
   }
@@ -140,15 +142,16 @@ Napi::Object from_tensors(Napi::Env env, const TensorMap& tensors) {
 }
 
 Execution to_execution(const Fields& spec) {
-  Execution execution{parse_precision(spec.string("precision")), spec.integer("threads"), spec.boolean("deterministic")};
+  Execution execution{parse_precision(spec.string("precision")), spec.integer("threads"),
+                      spec.boolean("deterministic")};
   LPLD_CHECK(execution.threads >= 1, Internal, "expected threads >= 1, received ", execution.threads);
   return execution;
 }
 
 Recipes to_recipes(const Fields& r) {
-  return {r.tensor("offset", at::kInt),    r.tensor("index", at::kInt),    r.tensor("crop", at::kInt),
-          r.tensor("flip", at::kByte),     r.tensor("mixKind", at::kByte), r.tensor("mixIndex", at::kInt),
-          r.tensor("mixBox", at::kInt),    r.tensor("lambda", at::kFloat)};
+  return {r.tensor("offset", at::kInt), r.tensor("index", at::kInt),    r.tensor("crop", at::kInt),
+          r.tensor("flip", at::kByte),  r.tensor("mixKind", at::kByte), r.tensor("mixIndex", at::kInt),
+          r.tensor("mixBox", at::kInt), r.tensor("lambda", at::kFloat)};
 }
 
 InputSpec to_input(const Fields& input) {

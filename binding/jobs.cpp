@@ -23,7 +23,8 @@ Handles handles_of(const Napi::CallbackInfo& info) {
   auto& store = StoreHandle::of(info[1]);
   Handles handles{model.idle(), store.idle(), {model.life(), store.life()}};
   LPLD_CHECK(handles.store->channels() == handles.model->options.in_channels, Mismatch, "expected images of ",
-             handles.model->options.in_channels, " channels for this model but received ", handles.store->channels());
+             handles.model->options.in_channels, " channels for this model but received ",
+             handles.store->channels());
   return handles;
 }
 
@@ -65,8 +66,9 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.weight_decay = optimizer.number("weightDecay");
     spec.decay_all = decay == "all";
     spec.hash_pixels = f.boolean("hashPixels");
-    LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal, "expected one learning rate per step, received ",
-               spec.lr.numel(), " for ", spec.recipes.steps());
+    LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal,
+               "expected one learning rate per step, received ", spec.lr.numel(), " for ",
+               spec.recipes.steps());
     const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
       const TrainResult result = train(*model, *store, spec, job);
       return [result](Napi::Env env) -> Napi::Value {
@@ -85,8 +87,12 @@ Napi::Value js_collect_stats(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     const Handles handles = handles_of(info);
     const Fields f(info[2], "collectStats spec");
-    const CollectStatsSpec spec{to_execution(f),          to_recipes(f.object("recipes")), to_input(f.object("input")),
-                                to_mode(f.string("mode")), f.number("momentum"),            f.tensors("state")};
+    const CollectStatsSpec spec{to_execution(f),
+                                to_recipes(f.object("recipes")),
+                                to_input(f.object("input")),
+                                to_mode(f.string("mode")),
+                                f.number("momentum"),
+                                f.tensors("state")};
     const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
       const TensorMap state = collect_stats(*model, *store, spec, job);
       return [state](Napi::Env env) -> Napi::Value {
@@ -128,7 +134,8 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
     spec.target_var = f.tensor("targetVar", at::kFloat);
     spec.clamp_low = f.tensor("clampLow", at::kFloat);
     spec.clamp_high = f.tensor("clampHigh", at::kFloat);
-    LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal, "expected groups and imagesPerGroup > 0");
+    LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal,
+               "expected groups and imagesPerGroup > 0");
     const Work work = [model, spec](const JobContext& job) -> Finish {
       const SynthesizeResult result = synthesize(*model, spec, job);
       return [result](Napi::Env env) -> Napi::Value {
@@ -151,8 +158,9 @@ Napi::Value js_label(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     const Handles handles = handles_of(info);
     const Fields f(info[2], "label spec");
-    const LabelSpec spec{to_execution(f),   to_recipes(f.object("recipes")), to_input(f.object("input")),
-                         f.string("codec"), f.tensors("basis"),              f.boolean("hashPixels")};
+    const LabelSpec spec{
+        to_execution(f),    to_recipes(f.object("recipes")), to_input(f.object("input")), f.string("codec"),
+        f.tensors("basis"), f.boolean("hashPixels")};
     const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
       const LabelResult result = label(*model, *store, spec, job);
       return [result](Napi::Env env) -> Napi::Value {

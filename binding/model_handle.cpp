@@ -12,10 +12,13 @@ Fields spec_of(const Napi::CallbackInfo& info) { return Fields(info[0], "model s
 ModelOptions to_options(const Fields& spec) {
   const Fields options = spec.object("options");
   const std::string stem = options.string("stem"), pooling = options.string("pooling");
-  LPLD_CHECK(stem == "imagenet" || stem == "small", Config, "expected imagenet or small for stem, received ", stem);
-  LPLD_CHECK(pooling == "avg" || pooling == "max", Config, "expected avg or max for pooling, received ", pooling);
-  return {spec.string("arch"),         spec.integer("numClasses"), spec.integer("inChannels"), spec.integer("inputSize"),
-          stem == "small",             options.integers("widths"), pooling == "avg",           spec.string("device")};
+  LPLD_CHECK(stem == "imagenet" || stem == "small", Config, "expected imagenet or small for stem, received ",
+             stem);
+  LPLD_CHECK(pooling == "avg" || pooling == "max", Config, "expected avg or max for pooling, received ",
+             pooling);
+  return {
+      spec.string("arch"), spec.integer("numClasses"), spec.integer("inChannels"), spec.integer("inputSize"),
+      stem == "small",     options.integers("widths"), pooling == "avg",           spec.string("device")};
 }
 }  // namespace
 
@@ -36,7 +39,8 @@ Napi::Function ModelHandle::define(Napi::Env env) {
 }
 
 Napi::Value ModelHandle::create(const Napi::CallbackInfo& info) {
-  return guard(info.Env(), [&] { return info.Env().GetInstanceData<AddonData>()->model_class.New({info[0]}); });
+  return guard(info.Env(),
+               [&] { return info.Env().GetInstanceData<AddonData>()->model_class.New({info[0]}); });
 }
 
 ModelHandle::ModelHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -44,9 +48,10 @@ ModelHandle::ModelHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   guard(info.Env(), [&] {
     const Fields spec = spec_of(info);
     const ModelOptions options = to_options(spec);
-    LPLD_CHECK(options.num_classes > 0 && options.input_size > 0 && (options.in_channels == 1 || options.in_channels == 3),
-               Config, "expected numClasses > 0, inputSize > 0 and 1 or 3 channels, received ", options.num_classes, ", ",
-               options.input_size, " and ", options.in_channels);
+    LPLD_CHECK(options.num_classes > 0 && options.input_size > 0 &&
+                   (options.in_channels == 1 || options.in_channels == 3),
+               Config, "expected numClasses > 0, inputSize > 0 and 1 or 3 channels, received ",
+               options.num_classes, ", ", options.input_size, " and ", options.in_channels);
     model_ = make_model(options, spec.big("seed"));
     int64_t bytes = 0;
     for (const auto& tensor : model_->tensors) bytes += int64_t(tensor.value.nbytes());
@@ -63,12 +68,14 @@ void ModelHandle::account(Napi::Env env, int64_t bytes) {
 void ModelHandle::Finalize(Napi::Env env) { account(env, 0); }
 
 ModelHandle& ModelHandle::of(const Napi::Value& value) {
-  LPLD_CHECK(value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kModelTag), Internal, "expected a Model handle");
+  LPLD_CHECK(value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kModelTag), Internal,
+             "expected a Model handle");
   return *ObjectWrap::Unwrap(value.As<Napi::Object>());
 }
 
 std::shared_ptr<Model> ModelHandle::idle() const {
-  LPLD_CHECK(life_->state != HandleState::Disposed && model_, Config, "expected an open Model but it was disposed");
+  LPLD_CHECK(life_->state != HandleState::Disposed && model_, Config,
+             "expected an open Model but it was disposed");
   LPLD_CHECK(life_->state == HandleState::Open, Config, "expected an idle Model but a job is running on it");
   return model_;
 }
@@ -128,7 +135,8 @@ Napi::Value ModelHandle::load_optimizer_state(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelHandle::dispose(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
-    LPLD_CHECK(life_->state != HandleState::Busy, Config, "expected an idle Model for dispose but a job is running on it");
+    LPLD_CHECK(life_->state != HandleState::Busy, Config,
+               "expected an idle Model for dispose but a job is running on it");
     life_->state = HandleState::Disposed;
     model_.reset();
     account(info.Env(), 0);

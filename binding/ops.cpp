@@ -1,5 +1,6 @@
-// The door to single ops for tests, benches and the small pixel work of the stages: synchronous, on the caller's thread.
-// Gradients are taken here with autograd where an op is differentiable, so that tests see what the jobs use.
+// The door to single ops for tests, benches and the small pixel work of the stages: synchronous, on the
+// caller's thread. Gradients are taken here with autograd where an op is differentiable, so that tests see
+// what the jobs use.
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
@@ -60,8 +61,11 @@ struct Gradient {
 
 Napi::Value philox(const Info& info) {
   const auto counter = info[0].As<Napi::Array>(), key = info[1].As<Napi::Array>();
-  const auto word = [](const Napi::Array& a, uint32_t i) { return a.Get(i).As<Napi::Number>().Uint32Value(); };
-  const auto block = Philox::block({word(counter, 0), word(counter, 1), word(counter, 2), word(counter, 3)}, word(key, 0), word(key, 1));
+  const auto word = [](const Napi::Array& a, uint32_t i) {
+    return a.Get(i).As<Napi::Number>().Uint32Value();
+  };
+  const auto block = Philox::block({word(counter, 0), word(counter, 1), word(counter, 2), word(counter, 3)},
+                                   word(key, 0), word(key, 1));
   auto out = Napi::Array::New(info.Env());
   for (uint32_t i = 0; i < 4; ++i) out.Set(i, double(block[i]));
   return out;
@@ -71,8 +75,8 @@ Napi::Value normals(const Info& info) {  // seed, purpose, object, view, count
   bool lossless = false;
   const uint64_t seed = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
   at::Tensor out = at::empty({integer_at(info, 4)}, at::TensorOptions().dtype(at::kFloat));
-  Philox{seed, uint32_t(integer_at(info, 1)), uint32_t(integer_at(info, 2)), uint32_t(integer_at(info, 3))}.normals(
-      out.mutable_data_ptr<float>(), out.numel());
+  Philox{seed, uint32_t(integer_at(info, 1)), uint32_t(integer_at(info, 2)), uint32_t(integer_at(info, 3))}
+      .normals(out.mutable_data_ptr<float>(), out.numel());
   return from_tensor(info.Env(), out);
 }
 
@@ -90,30 +94,35 @@ Napi::Value render_batch_op(const Info& info) {  // store, recipes, size
 
 Napi::Value resize_bilinear(const Info& info) {  // image U8 [H, W, C], height, width
   const at::Tensor image = tensor_at(info, 0);
-  LPLD_CHECK(image.dim() == 3 && image.scalar_type() == at::kByte, Internal, "expected an image U8 [H, W, C], received ", image.sizes());
+  LPLD_CHECK(image.dim() == 3 && image.scalar_type() == at::kByte, Internal,
+             "expected an image U8 [H, W, C], received ", image.sizes());
   const int64_t height = integer_at(info, 1), width = integer_at(info, 2);
   at::Tensor out = at::empty({height, width, image.size(2)}, at::TensorOptions().dtype(at::kByte));
   Resizer().resized_crop(image.const_data_ptr<uint8_t>(), image.size(0), image.size(1), image.size(2),
-                         {0, 0, int32_t(image.size(0)), int32_t(image.size(1))}, false, height, width, out.mutable_data_ptr<uint8_t>());
+                         {0, 0, int32_t(image.size(0)), int32_t(image.size(1))}, false, height, width,
+                         out.mutable_data_ptr<uint8_t>());
   return from_tensor(info.Env(), out);
 }
 
 Napi::Value crop_flip_roll_op(const Info& info) {  // x, groups, crop, flip, roll, grad
   const c10::AutoGradMode grad(true);
   Gradient gradient(tensor_at(info, 0));
-  const at::Tensor y = crop_flip_roll(gradient.leaf, tensor_at(info, 2), tensor_at(info, 3), tensor_at(info, 4));
+  const at::Tensor y =
+      crop_flip_roll(gradient.leaf, tensor_at(info, 2), tensor_at(info, 3), tensor_at(info, 4));
   return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 5)))}});
 }
 
 Napi::Value bn_match_op(const Info& info) {  // x, groups, mean, variance
   const c10::AutoGradMode grad(true);
   Gradient gradient(tensor_at(info, 0));
-  const at::Tensor loss = bn_match(group_moments(gradient.leaf, integer_at(info, 1)), tensor_at(info, 2), tensor_at(info, 3));
+  const at::Tensor loss =
+      bn_match(group_moments(gradient.leaf, integer_at(info, 1)), tensor_at(info, 2), tensor_at(info, 3));
   return object(info.Env(), {{"loss", loss}, {"dx", gradient.of(loss)}});
 }
 
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
-  const ClassSums sums = class_moments(image_sums(tensor_at(info, 0), tensor_at(info, 3)), tensor_at(info, 1).to(at::kLong), integer_at(info, 2));
+  const ClassSums sums = class_moments(image_sums(tensor_at(info, 0), tensor_at(info, 3)),
+                                       tensor_at(info, 1).to(at::kLong), integer_at(info, 2));
   return object(info.Env(), {{"sum", sums.sum}, {"sumSquares", sums.sum_squares}, {"count", sums.images}});
 }
 
@@ -127,7 +136,8 @@ Napi::Value soft_kl_op(const Info& info) {  // student, teacher, temperature, lo
 Napi::Value pixel_adam_op(const Info& info) {  // x, m, v, grad, step, lr, beta1, beta2, eps, low, high
   const c10::AutoGradMode no_grad(false);
   const at::Tensor x = tensor_at(info, 0), m = tensor_at(info, 1), v = tensor_at(info, 2);
-  pixel_adam(x, m, v, tensor_at(info, 3), integer_at(info, 4), {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)},
+  pixel_adam(x, m, v, tensor_at(info, 3), integer_at(info, 4),
+             {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)},
              tensor_at(info, 9), tensor_at(info, 10));
   return object(info.Env(), {{"x", x}, {"m", m}, {"v", v}});
 }
@@ -136,7 +146,9 @@ Napi::Value image_prior_op(const Info& info) {  // x, groups
   const c10::AutoGradMode grad(true);
   Gradient gradient(tensor_at(info, 0));
   const ImagePrior prior = image_prior(gradient.leaf, integer_at(info, 1));
-  return object(info.Env(), {{"tv", prior.tv}, {"l2", prior.l2}, {"dTv", gradient.of(prior.tv)}, {"dL2", gradient.of(prior.l2)}});
+  return object(
+      info.Env(),
+      {{"tv", prior.tv}, {"l2", prior.l2}, {"dTv", gradient.of(prior.tv)}, {"dL2", gradient.of(prior.l2)}});
 }
 
 Napi::Value optimizer_step_op(const Info& info) {  // kind, parameter, state, grad, options
@@ -148,24 +160,33 @@ Napi::Value optimizer_step_op(const Info& info) {  // kind, parameter, state, gr
   for (const char* name : {"m", "v"})
     if (state.count(name) == 0) state[name] = at::zeros_like(parameter);
   if (kind == "adamw")
-    adamw_step(parameter, state["m"], state["v"], grad, o.integer("step"),
-               {o.number("lr"), o.number("beta1"), o.number("beta2"), o.number("eps"), o.number("weightDecay")});
+    adamw_step(
+        parameter, state["m"], state["v"], grad, o.integer("step"),
+        {o.number("lr"), o.number("beta1"), o.number("beta2"), o.number("eps"), o.number("weightDecay")});
   else
-    sgd_step(parameter, state["m"], grad, o.integer("step"), {o.number("lr"), o.number("momentum"), o.number("weightDecay")});
+    sgd_step(parameter, state["m"], grad, o.integer("step"),
+             {o.number("lr"), o.number("momentum"), o.number("weightDecay")});
   auto out = object(info.Env(), {{"parameter", parameter}});
   out.Set("state", from_tensors(info.Env(), state));
   return out;
 }
 
-Napi::Value to_pixels_op(const Info& info) { return from_tensor(info.Env(), to_pixels(tensor_at(info, 0), tensor_at(info, 1), tensor_at(info, 2))); }
-Napi::Value normalize_table_op(const Info& info) { return from_tensor(info.Env(), normalize_table(tensor_at(info, 0), tensor_at(info, 1))); }
+Napi::Value to_pixels_op(const Info& info) {
+  return from_tensor(info.Env(), to_pixels(tensor_at(info, 0), tensor_at(info, 1), tensor_at(info, 2)));
+}
+Napi::Value normalize_table_op(const Info& info) {
+  return from_tensor(info.Env(), normalize_table(tensor_at(info, 0), tensor_at(info, 1)));
+}
 
-StatsMode mode_at(const Info& info, size_t i) { return string_at(info, i) == "ema" ? StatsMode::Ema : StatsMode::Exact; }
+StatsMode mode_at(const Info& info, size_t i) {
+  return string_at(info, i) == "ema" ? StatsMode::Ema : StatsMode::Exact;
+}
 Napi::Value initial_class_stats_op(const Info& info) {  // model, mode
   return from_tensors(info.Env(), initial_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1)));
 }
 Napi::Value finish_class_stats_op(const Info& info) {  // model, mode, state
-  return from_tensors(info.Env(), finish_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1), to_tensors(info[2], "state")));
+  return from_tensors(info.Env(), finish_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1),
+                                                     to_tensors(info[2], "state")));
 }
 
 Napi::Value forward_op(const Info& info) {  // model, x, precision
@@ -173,14 +194,18 @@ Napi::Value forward_op(const Info& info) {  // model, x, precision
   const auto model = ModelHandle::of(info[0]).idle();
   const auto dtype = parse_precision(string_at(info, 2)) == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   model->prepare(/*training=*/false, dtype);
-  return from_tensor(info.Env(), model->forward(Pass(*model, false, dtype, nullptr), tensor_at(info, 1).to(at::Device(model->options.device))));
+  return from_tensor(info.Env(), model->forward(Pass(*model, false, dtype, nullptr),
+                                                tensor_at(info, 1).to(at::Device(model->options.device))));
 }
 
 Napi::Value encode_op(const Info& info) {  // codec, logits, basis
-  return from_tensors(info.Env(), make_codec(string_at(info, 0))->encode({tensor_at(info, 1)}, to_tensors(info[2], "basis")));
+  return from_tensors(
+      info.Env(), make_codec(string_at(info, 0))->encode({tensor_at(info, 1)}, to_tensors(info[2], "basis")));
 }
 Napi::Value decode_op(const Info& info) {  // codec, tensors, basis, numClasses
-  return from_tensor(info.Env(), make_codec(string_at(info, 0))->decode(to_tensors(info[1], "tensors"), to_tensors(info[2], "basis"), integer_at(info, 3), at::Device("cpu")));
+  return from_tensor(info.Env(), make_codec(string_at(info, 0))
+                                     ->decode(to_tensors(info[1], "tensors"), to_tensors(info[2], "basis"),
+                                              integer_at(info, 3), at::Device("cpu")));
 }
 
 struct Entry {
@@ -214,7 +239,10 @@ Napi::Object define_ops(Napi::Env env) {
   auto out = Napi::Object::New(env);
   for (const Entry& entry : kOps) {
     const Body body = entry.body;
-    out.Set(entry.name, Napi::Function::New(env, [body](const Info& info) { return guard(info.Env(), [&] { return body(info); }); }, entry.name));
+    out.Set(entry.name,
+            Napi::Function::New(
+                env, [body](const Info& info) { return guard(info.Env(), [&] { return body(info); }); },
+                entry.name));
   }
   return out;
 }

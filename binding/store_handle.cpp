@@ -1,5 +1,6 @@
 #include <ATen/ops/empty.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "convert.h"
@@ -12,15 +13,17 @@ constexpr napi_type_tag kStoreTag = {0x6c706c642d73746f, 0x72652d76312d0001};
 }
 
 Napi::Function StoreHandle::define(Napi::Env env) {
-  return DefineClass(env, "ImageStore",
-                     {InstanceAccessor<&StoreHandle::state>("state"), InstanceAccessor<&StoreHandle::count>("count"),
-                      InstanceAccessor<&StoreHandle::bytes>("bytes"), InstanceMethod<&StoreHandle::append>("append"),
-                      InstanceMethod<&StoreHandle::sizes>("sizes"), InstanceMethod<&StoreHandle::labels>("labels"),
-                      InstanceMethod<&StoreHandle::image>("image"), InstanceMethod<&StoreHandle::dispose>("dispose")});
+  return DefineClass(
+      env, "ImageStore",
+      {InstanceAccessor<&StoreHandle::state>("state"), InstanceAccessor<&StoreHandle::count>("count"),
+       InstanceAccessor<&StoreHandle::bytes>("bytes"), InstanceMethod<&StoreHandle::append>("append"),
+       InstanceMethod<&StoreHandle::sizes>("sizes"), InstanceMethod<&StoreHandle::labels>("labels"),
+       InstanceMethod<&StoreHandle::image>("image"), InstanceMethod<&StoreHandle::dispose>("dispose")});
 }
 
 Napi::Value StoreHandle::create(const Napi::CallbackInfo& info) {
-  return guard(info.Env(), [&] { return info.Env().GetInstanceData<AddonData>()->store_class.New({info[0]}); });
+  return guard(info.Env(),
+               [&] { return info.Env().GetInstanceData<AddonData>()->store_class.New({info[0]}); });
 }
 
 StoreHandle::StoreHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -40,13 +43,16 @@ void StoreHandle::account(Napi::Env env, int64_t bytes) {
 void StoreHandle::Finalize(Napi::Env env) { account(env, 0); }
 
 StoreHandle& StoreHandle::of(const Napi::Value& value) {
-  LPLD_CHECK(value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kStoreTag), Internal, "expected an ImageStore handle");
+  LPLD_CHECK(value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&kStoreTag), Internal,
+             "expected an ImageStore handle");
   return *ObjectWrap::Unwrap(value.As<Napi::Object>());
 }
 
 std::shared_ptr<ImageStore> StoreHandle::idle() const {
-  LPLD_CHECK(life_->state != HandleState::Disposed && store_, Config, "expected an open ImageStore but it was disposed");
-  LPLD_CHECK(life_->state == HandleState::Open, Config, "expected an idle ImageStore but a job is running on it");
+  LPLD_CHECK(life_->state != HandleState::Disposed && store_, Config,
+             "expected an open ImageStore but it was disposed");
+  LPLD_CHECK(life_->state == HandleState::Open, Config,
+             "expected an idle ImageStore but a job is running on it");
   return store_;
 }
 
@@ -73,12 +79,17 @@ Napi::Value StoreHandle::append(const Napi::CallbackInfo& info) {
     const auto labels = info[1].As<Napi::Int32Array>();
     const Fields spec(info[2], "append spec");
     const std::string mode = spec.string("resize");
-    LPLD_CHECK(mode == "none" || mode == "exact" || mode == "shorter", Internal, "expected none, exact or shorter for resize, received ", mode);
+    LPLD_CHECK(mode == "none" || mode == "exact" || mode == "shorter", Internal,
+               "expected none, exact or shorter for resize, received ", mode);
     const AppendSpec append{spec.integer("height"), spec.integer("width"),
-                            mode == "none" ? AppendResize::None : mode == "exact" ? AppendResize::Exact : AppendResize::Shorter,
+                            mode == "none"    ? AppendResize::None
+                            : mode == "exact" ? AppendResize::Exact
+                                              : AppendResize::Shorter,
                             spec.integer("size"), spec.integer("centerCrop")};
-    LPLD_CHECK(mode == "none" || append.size > 0, Config, "expected a stored size > 0 px, received ", append.size);
-    store->append(images.Data(), int64_t(images.ByteLength()), labels.Data(), int64_t(labels.ElementLength()), append);
+    LPLD_CHECK(mode == "none" || append.size > 0, Config, "expected a stored size > 0 px, received ",
+               append.size);
+    store->append(images.Data(), int64_t(images.ByteLength()), labels.Data(), int64_t(labels.ElementLength()),
+                  append);
     account(info.Env(), store->bytes());
     return info.Env().Undefined();
   });
@@ -109,8 +120,10 @@ Napi::Value StoreHandle::labels(const Napi::CallbackInfo& info) {
 Napi::Value StoreHandle::image(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     const auto store = idle();
-    const int64_t index = info[0].IsNumber() ? info[0].As<Napi::Number>().Int64Value() : -1;
-    LPLD_CHECK(index >= 0 && index < store->count(), Config, "expected an image index below ", store->count(), ", received ", index);
+    const double asked = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
+    LPLD_CHECK(asked >= 0 && asked < double(store->count()) && asked == std::floor(asked), Config,
+               "expected an image index in [0, ", store->count(), "), received ", asked);
+    const auto index = int64_t(asked);
     const auto& image = store->image(index);
     at::Tensor out = at::empty({image.height, image.width, store->channels()}, at::kByte);
     std::memcpy(out.mutable_data_ptr(), store->pixels(index), out.nbytes());
@@ -120,7 +133,8 @@ Napi::Value StoreHandle::image(const Napi::CallbackInfo& info) {
 
 Napi::Value StoreHandle::dispose(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
-    LPLD_CHECK(life_->state != HandleState::Busy, Config, "expected an idle ImageStore for dispose but a job is running on it");
+    LPLD_CHECK(life_->state != HandleState::Busy, Config,
+               "expected an idle ImageStore for dispose but a job is running on it");
     life_->state = HandleState::Disposed;
     store_.reset();
     account(info.Env(), 0);

@@ -6,8 +6,8 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { datasetOptions } from './datasets/options.ts';
 import { nearest } from './datasets/index.ts';
+import { datasetOptions } from './datasets/options.ts';
 import { expected, LpldError } from './errors.ts';
 import { evaluateOptions } from './stages/evaluate.ts';
 import { pruneOptions } from './stages/prune.ts';
@@ -79,7 +79,12 @@ function assign(target: Plain, key: string, value: unknown): void {
 function knownKeys(schema: z.ZodObject, prefix = ''): string[] {
   return Object.entries(schema.shape).flatMap(([key, field]) => {
     let inner = field as z.ZodType;
-    for (let next: z.ZodType | undefined = inner; next !== undefined; next = (next.def as { innerType?: z.ZodType }).innerType) inner = next;
+    for (
+      let next: z.ZodType | undefined = inner;
+      next !== undefined;
+      next = (next.def as { innerType?: z.ZodType }).innerType
+    )
+      inner = next;
     const path = prefix + key;
     return inner instanceof z.ZodObject ? [path, ...knownKeys(inner, `${path}.`)] : [path];
   });
@@ -96,7 +101,12 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
     const presets = `presets: ${presetNames().join(', ')}`;
     throw new LpldError(
       'E_CONFIG',
-      expected('the name of a preset or the path of a config file', 'config', source, near === null ? presets : `did you mean ${near}? ${presets}`),
+      expected(
+        'the name of a preset or the path of a config file',
+        'config',
+        source,
+        near === null ? presets : `did you mean ${near}? ${presets}`,
+      ),
       { path },
     );
   }
@@ -106,7 +116,8 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
   } catch (cause) {
     throw new LpldError('E_CONFIG', `${path}: ${(cause as Error).message.split('\n')[0]}`, { path }, cause);
   }
-  if (!isPlain(values ?? {})) throw new LpldError('E_CONFIG', expected('a mapping of sections', path, typeof values), { path });
+  if (!isPlain(values ?? {}))
+    throw new LpldError('E_CONFIG', expected('a mapping of sections', path, typeof values), { path });
   return { values: (values ?? {}) as Plain, folder: named ? null : dirname(path), path };
 }
 
@@ -119,11 +130,16 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
  */
 export function loadConfig(source: string, overrides: Readonly<Record<string, unknown>> = {}): Config {
   const { values, folder, path } = readSource(source);
-  if (folder !== null) for (const key of [['dataset', 'path'], ['squeeze', 'weights']] as const) {
-    const section = values[key[0]];
-    const value = isPlain(section) ? section[key[1]] : undefined;
-    if (typeof value === 'string' && value !== '' && !isAbsolute(value)) (section as Plain)[key[1]] = join(folder, value);
-  }
+  if (folder !== null)
+    for (const key of [
+      ['dataset', 'path'],
+      ['squeeze', 'weights'],
+    ] as const) {
+      const section = values[key[0]];
+      const value = isPlain(section) ? section[key[1]] : undefined;
+      if (typeof value === 'string' && value !== '' && !isAbsolute(value))
+        (section as Plain)[key[1]] = join(folder, value);
+    }
   for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
   if (folder === null && values['name'] === undefined) values['name'] = source;
   return parseConfig(values, folder === null ? source : path);
@@ -137,15 +153,32 @@ export function parseConfig(values: unknown, name = 'config'): Config {
   const key = issue.path.join('.');
   if (issue.code === 'unrecognized_keys') {
     const unknown = [key, issue.keys[0]].filter((part) => part !== '').join('.');
-    const near = nearest(unknown, knownKeys(configOptions)) ?? nearest(unknown.replace(/_(\w)/g, (_, c: string) => c.toUpperCase()), knownKeys(configOptions));
+    const near =
+      nearest(unknown, knownKeys(configOptions)) ??
+      nearest(
+        unknown.replace(/_(\w)/g, (_, c: string) => c.toUpperCase()),
+        knownKeys(configOptions),
+      );
     throw new LpldError(
       'E_CONFIG',
-      expected('a known key', name, unknown, near === null ? 'lpld-native presets show <name> prints all keys' : `did you mean ${near}?`),
+      expected(
+        'a known key',
+        name,
+        unknown,
+        near === null ? 'lpld-native presets show <name> prints all keys' : `did you mean ${near}?`,
+      ),
       { key: unknown },
     );
   }
-  const received = issue.path.reduce<unknown>((at, part) => (isPlain(at) || Array.isArray(at) ? (at as Plain)[part as string] : undefined), values);
-  throw new LpldError('E_CONFIG', expected(issue.message.replace(/^Invalid (input|option): expected /, ''), key, JSON.stringify(received)), { key });
+  const received = issue.path.reduce<unknown>(
+    (at, part) => (isPlain(at) || Array.isArray(at) ? (at as Plain)[part as string] : undefined),
+    values,
+  );
+  throw new LpldError(
+    'E_CONFIG',
+    expected(issue.message.replace(/^Invalid (input|option): expected /, ''), key, JSON.stringify(received)),
+    { key },
+  );
 }
 
 /** JSON Schema of a config file, for editors; src/presets/config.schema.json is its output. */

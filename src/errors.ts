@@ -60,7 +60,8 @@ export function toLpldError(thrown: unknown): LpldError {
   const e = thrown as { code?: unknown; message?: unknown; details?: unknown; path?: unknown; name?: unknown };
   const message = typeof e?.message === 'string' ? e.message : String(thrown);
   if (typeof e?.code === 'string') {
-    if (CODES.has(e.code)) return new LpldError(e.code as ErrorCode, message, (e.details as ErrorDetails) ?? {}, thrown);
+    if (CODES.has(e.code))
+      return new LpldError(e.code as ErrorCode, message, (e.details as ErrorDetails) ?? {}, thrown);
     const path = typeof e.path === 'string' ? { path: e.path } : {};
     if (['ENOSPC', 'EACCES', 'EPERM', 'EROFS', 'EDQUOT', 'EMFILE', 'EFBIG', 'EIO', 'ENAMETOOLONG'].includes(e.code))
       return new LpldError('E_DEVICE', message, { reason: e.code, ...path }, thrown);

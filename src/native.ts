@@ -228,7 +228,11 @@ export interface NativeInfo {
 export interface NativeBinding {
   info(): NativeInfo;
   /** Why CUDA can or cannot be used: {available, devices: [{name, memory}], reason}. Asks the CUDA runtime. */
-  cuda(): { readonly available: boolean; readonly devices: readonly { name: string; memory: number }[]; readonly reason: string };
+  cuda(): {
+    readonly available: boolean;
+    readonly devices: readonly { name: string; memory: number }[];
+    readonly reason: string;
+  };
   /** Opens liblpld_kernels.so; without it CUDA tensors use ATen bodies. */
   loadKernels(path: string): void;
   archs(): string[];
@@ -244,7 +248,12 @@ export interface NativeBinding {
   ): NativeJob<CollectStatsResult>;
   synthesize(model: NativeModel, spec: SynthesizeSpec, onProgress: OnProgress): NativeJob<SynthesizeResult>;
   label(model: NativeModel, store: NativeImageStore, spec: LabelSpec, onProgress: OnProgress): NativeJob<LabelResult>;
-  evaluate(model: NativeModel, store: NativeImageStore, spec: EvaluateSpec, onProgress: OnProgress): NativeJob<EvaluateResult>;
+  evaluate(
+    model: NativeModel,
+    store: NativeImageStore,
+    spec: EvaluateSpec,
+    onProgress: OnProgress,
+  ): NativeJob<EvaluateResult>;
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;
@@ -256,7 +265,14 @@ export interface NativeOps {
   normals(seed: bigint, purpose: number, object: number, view: number, count: number): TensorView; // F32 [count]
   renderBatch(store: NativeImageStore, recipes: Recipes, size: number): TensorView; // U8 [M, C, P, P], mixed
   resizeBilinear(image: TensorView, height: number, width: number): TensorView; // U8 [H,W,C] -> [height,width,C]
-  cropFlipRoll(x: TensorView, groups: number, crop: TensorView, flip: TensorView, roll: TensorView, grad: TensorView): {
+  cropFlipRoll(
+    x: TensorView,
+    groups: number,
+    crop: TensorView,
+    flip: TensorView,
+    roll: TensorView,
+    grad: TensorView,
+  ): {
     y: TensorView;
     dx: TensorView;
   }; // F32/F64 [G*n,C,P,P]; crop I32 [G,4]; flip U8 [G]; roll I32 [G,2]; grad like y
@@ -292,7 +308,15 @@ export interface NativeOps {
     parameter: TensorView,
     state: TensorMap,
     grad: TensorView,
-    options: { step: number; lr: number; momentum: number; beta1: number; beta2: number; eps: number; weightDecay: number },
+    options: {
+      step: number;
+      lr: number;
+      momentum: number;
+      beta1: number;
+      beta2: number;
+      eps: number;
+      weightDecay: number;
+    },
   ): { parameter: TensorView; state: TensorMap };
   /** x*std + mean, clamp to [0,1], *255, truncate: F32 [n,C,P,P] -> U8 [n,P,P,C]. */
   toPixels(x: TensorView, mean: TensorView, std: TensorView): TensorView;

@@ -1,18 +1,17 @@
 // Runs stages: one alone, or the whole pipeline of a config into one run folder that is locked, resumable and never runs
 // an unchanged stage twice. Everything a stage needs is opened here: inputs, outside data, native code, the draft.
 
-import { createReadStream, existsSync } from 'node:fs';
-import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableMemory } from 'node:process';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { loadNative, loadedNative } from './addon.ts';
-import { type Artifact, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { type Artifact, openArtifact, openDraft, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
+import { guarded, hashFile, writeFileAtomic } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { cudaDriver, cudaObstacle } from './cuda.ts';
 import type { Dataset } from './datasets/types.ts';
-import { expected, LpldError } from './errors.ts';
+import { expected, LpldError, toLpldError } from './errors.ts';
 import { locateLibtorch } from './libtorch.ts';
 import { LabelStore } from './labels.ts';
 import { startMeter } from './meter.ts';
@@ -20,7 +19,7 @@ import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.t
 import type { ProgressSink } from './progress.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
-import { defaultThreads, openConfigured } from './stages/shared.ts';
+import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
 import type { Runtime, StageName } from './stages/types.ts';
 import { STAGES } from './stages/index.ts';
 
@@ -71,12 +70,6 @@ export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
 }
 
 const deviceClass = (runtime: Runtime): 'cpu' | 'cuda' => (runtime.device === 'cpu' ? 'cpu' : 'cuda');
-
-async function hashFile(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
-  return hash.digest('hex');
-}
 
 /** Opens outside data once per run, whatever the number of stages that read it. */
 type DatasetOnce = (config: Config) => Promise<Dataset>;
@@ -141,9 +134,9 @@ async function existing(dir: string): Promise<Artifact | null> {
 async function make(node: Node, dir: string, prepared: Prepared, runtime: Runtime, progress: ProgressSink): Promise<Artifact> {
   const found = await existing(dir);
   if (found !== null && found.manifest.key === stageKey(prepared.header)) return found;
-  runtime.signal.throwIfAborted();
+  throwIfCancelled(runtime.signal);
   const native = loadNative(deviceClass(runtime));
-  await mkdir(join(dir, '..'), { recursive: true });
+  await guarded(dir, () => mkdir(dirname(dir), { recursive: true }));
   const draft = await openDraft(dir, prepared.header);
   const meter = startMeter();
   const stop = async (): Promise<void> => {
@@ -163,7 +156,7 @@ async function make(node: Node, dir: string, prepared: Prepared, runtime: Runtim
     await node.stage.run({ config: node.config, runtime, native, inputs: prepared.inputs, dataset: prepared.dataset, draft, progress: stageProgress });
   } catch (thrown) {
     if (!published) await stop().catch(() => {}); // the disk may be the reason
-    throw thrown;
+    throw toLpldError(thrown); // native errors are plain objects
   }
   return openArtifact(dir);
 }
@@ -192,9 +185,8 @@ export function differingKeys(a: unknown, b: unknown, prefix = ''): string[] {
 /** Refuses another config than the one the run folder was begun with, unless stages are to be run again. */
 async function checkConfig(config: Config, options: RunOptions): Promise<void> {
   const path = join(options.out, 'config.json');
-  const text = await readFile(path, 'utf8').catch(() => null);
-  if (text === null || options.restartFrom !== undefined) return;
-  const before = JSON.parse(text) as Config;
+  if (options.restartFrom !== undefined || !existsSync(path)) return;
+  const before = await readJsonFile<Config>(path);
   const keys = differingKeys(before, config);
   if (keys.length === 0) return;
   const value = (of: unknown, key: string) => JSON.stringify(key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of));
@@ -211,18 +203,17 @@ async function checkConfig(config: Config, options: RunOptions): Promise<void> {
 async function restart(nodes: readonly Node[], options: RunOptions, keyOf: (node: Node) => Promise<string | null>): Promise<void> {
   const order = STAGES.map((stage) => stage.name);
   const from = order.indexOf(options.restartFrom!);
+  const later = nodes.filter((node) => order.indexOf(node.stage.name) >= from);
   for (const node of nodes) {
-    const dir = join(options.out, node.folder);
-    if (order.indexOf(node.stage.name) >= from) {
-      await rm(dir, { recursive: true, force: true });
-      await rm(`${dir}.partial`, { recursive: true, force: true });
-      continue;
-    }
-    const found = await existing(dir);
+    const found = later.includes(node) ? null : await existing(join(options.out, node.folder));
     if (found === null) continue;
     const key = await keyOf(node);
     if (key !== null && key !== found.manifest.key)
       throw new LpldError('E_CONFIG', `the new config changes ${node.stage.name}, which comes before ${options.restartFrom}\nuse --restart-from ${node.stage.name}, or another --out`, { stage: node.stage.name });
+  }
+  for (const node of later) {
+    const dir = join(options.out, node.folder);
+    for (const path of [dir, `${dir}.partial`]) await guarded(path, () => rm(path, { recursive: true, force: true }));
   }
 }
 
@@ -258,7 +249,6 @@ export async function planPipeline(config: Config, options: RunOptions): Promise
  * @throws {LpldError} E_CONFIG for a folder in use or begun with another config; whatever a stage throws
  */
 export async function runPipeline(config: Config, options: RunOptions): Promise<RunReport> {
-  await mkdir(options.out, { recursive: true });
   const lock = lockRun(options.out);
   try {
     if (lock.message !== null) options.progress.stage('run').log(lock.message);

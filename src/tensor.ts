@@ -51,7 +51,10 @@ export function elements(shape: readonly number[]): number {
  */
 export function tensor<D extends DType>(dtype: D, shape: readonly number[], array: ArrayOf[D]): TensorView {
   if (array.length !== elements(shape))
-    throw new LpldError('E_INTERNAL', `expected ${elements(shape)} elements for shape [${shape}] but received ${array.length}`);
+    throw new LpldError(
+      'E_INTERNAL',
+      `expected ${elements(shape)} elements for shape [${shape}] but received ${array.length}`,
+    );
   return { dtype, shape, data: new Uint8Array(array.buffer, array.byteOffset, array.byteLength) };
 }
 

@@ -1,5 +1,5 @@
-// dense:f16: every logit as an IEEE half, rounded to nearest even: what SRe2L and LPLD store. Logits beyond +-65504
-// are refused rather than turned into infinities.
+// dense:f16: every logit as an IEEE half, rounded to nearest even: what SRe2L and LPLD store. Logits beyond
+// +-65504 are refused rather than turned into infinities.
 #include "codecs/dense.h"
 
 #include "core/aten.h"
@@ -15,7 +15,8 @@ TensorMap DenseF16::encode(const Answer& answer, const TensorMap&) const {
   return {{"logits", half.contiguous()}};
 }
 
-at::Tensor DenseF16::decode(const TensorMap& rows, const TensorMap&, int64_t classes, const at::Device& device) const {
+at::Tensor DenseF16::decode(const TensorMap& rows, const TensorMap&, int64_t classes,
+                            const at::Device& device) const {
   const auto found = rows.find("logits");
   LPLD_CHECK(found != rows.end() && found->second.dim() == 2 && found->second.size(1) == classes &&
                  found->second.scalar_type() == at::kHalf,

@@ -1,5 +1,6 @@
 #pragma once
-// The ATen surface native/ uses, as per-operator headers, precompiled once. Nothing else may include torch headers.
+// The ATen surface native/ uses, as per-operator headers, precompiled once. Nothing else may include torch
+// headers.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -19,8 +20,8 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/isfinite.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>

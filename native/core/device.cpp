@@ -76,7 +76,8 @@ std::string runtime_version() {
 void check_runtime_version() {
   const std::string built = text(TORCH_VERSION_MAJOR, '.', TORCH_VERSION_MINOR);
   if (built != runtime_version())
-    throw Error(Code::Device, text("expected LibTorch ", built, " in the process, received ", runtime_version()),
+    throw Error(Code::Device,
+                text("expected LibTorch ", built, " in the process, received ", runtime_version()),
                 "libtorch-mismatch");
 }
 
@@ -90,7 +91,8 @@ void translate(const std::function<void()>& f) {
   } catch (const c10::Error& e) {
     const std::string message = first_paragraph(e);
     // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "out-of-memory");
+    if (message.find("can't allocate memory") != std::string::npos)
+      throw Error(Code::Device, message, "out-of-memory");
     throw Error(Code::Internal, message);
   } catch (const std::bad_alloc&) {
     throw Error(Code::Device, "host memory is exhausted", "out-of-memory");

@@ -1,5 +1,6 @@
 #pragma once
-// The errors of the native side: the seven codes of src/errors.ts. Thrown anywhere in native/, caught in binding/.
+// The errors of the native side: the seven codes of src/errors.ts. Thrown anywhere in native/, caught in
+// binding/.
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -22,13 +23,20 @@ class Error : public std::runtime_error {
 
 inline const char* code_name(Code code) {
   switch (code) {
-    case Code::Config: return "E_CONFIG";
-    case Code::Data: return "E_DATA";
-    case Code::Mismatch: return "E_MISMATCH";
-    case Code::Device: return "E_DEVICE";
-    case Code::Diverged: return "E_DIVERGED";
-    case Code::Cancelled: return "E_CANCELLED";
-    case Code::Internal: return "E_INTERNAL";
+    case Code::Config:
+      return "E_CONFIG";
+    case Code::Data:
+      return "E_DATA";
+    case Code::Mismatch:
+      return "E_MISMATCH";
+    case Code::Device:
+      return "E_DEVICE";
+    case Code::Diverged:
+      return "E_DIVERGED";
+    case Code::Cancelled:
+      return "E_CANCELLED";
+    case Code::Internal:
+      return "E_INTERNAL";
   }
   return "E_INTERNAL";
 }
@@ -43,7 +51,7 @@ std::string text(const Parts&... parts) {
 }  // namespace lpld
 
 // LPLD_CHECK(condition, Code, "resized_crop: expected ..., received ", value)
-#define LPLD_CHECK(condition, code, ...)                                       \
-  do {                                                                         \
+#define LPLD_CHECK(condition, code, ...)                                                  \
+  do {                                                                                    \
     if (!(condition)) throw ::lpld::Error(::lpld::Code::code, ::lpld::text(__VA_ARGS__)); \
   } while (0)

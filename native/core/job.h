@@ -22,7 +22,8 @@ class JobContext {
 
   // Called before every step: reports, and throws E_CANCELLED once a cancel was asked for.
   void step(int64_t done, int64_t total, double loss = std::numeric_limits<double>::quiet_NaN()) const {
-    if (cancel_.load(std::memory_order_relaxed)) throw Error(Code::Cancelled, text("cancelled before step ", done + 1, " of ", total));
+    if (cancel_.load(std::memory_order_relaxed))
+      throw Error(Code::Cancelled, text("cancelled before step ", done + 1, " of ", total));
     report_({done, total, loss});
   }
 

@@ -1,6 +1,6 @@
 #pragma once
-// ImageStore: the images of one split as uint8 with their class ids, packed one after the other (sizes may differ).
-// Reads no files: TypeScript hands decoded pixels over. A resize on append is Pillow's, once.
+// ImageStore: the images of one split as uint8 with their class ids, packed one after the other (sizes may
+// differ). Reads no files: TypeScript hands decoded pixels over. A resize on append is Pillow's, once.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -12,7 +12,8 @@ namespace lpld {
 enum class AppendResize { None, Exact, Shorter };
 struct AppendSpec {
   int64_t height, width;  // px of the given images
-  AppendResize resize;    // Exact: to [size, size]; Shorter: shorter side to size, aspect kept (torchvision's Resize)
+  AppendResize
+      resize;  // Exact: to [size, size]; Shorter: shorter side to size, aspect kept (torchvision's Resize)
   int64_t size;
   int64_t center_crop;  // px, 0 for none
 };
@@ -21,8 +22,10 @@ class ImageStore {
  public:
   ImageStore(int64_t channels, std::string device);
 
-  // images: uint8 [n, height, width, C] packed. Throws E_DATA for a byte count that does not fit, or a negative label.
-  void append(const uint8_t* images, int64_t bytes, const int32_t* labels, int64_t count, const AppendSpec& spec);
+  // images: uint8 [n, height, width, C] packed. Throws E_DATA for a byte count that does not fit, or a
+  // negative label.
+  void append(const uint8_t* images, int64_t bytes, const int32_t* labels, int64_t count,
+              const AppendSpec& spec);
 
   struct Image {
     int64_t offset;
@@ -37,12 +40,19 @@ class ImageStore {
   int32_t label(int64_t index) const { return labels_[size_t(index)]; }
   const std::vector<int32_t>& labels() const { return labels_; }
 
+  // The same images on the store's CUDA device, uploaded on first use and again after an append.
+  struct Device {
+    at::Tensor pixels, offset, size;  // uint8 [bytes], int64 [N], int32 [N, 2]
+  };
+  const Device& on_device() const;
+
  private:
   int64_t channels_;
   std::string device_;
   std::vector<uint8_t> pixels_;
   std::vector<Image> images_;
   std::vector<int32_t> labels_;
+  mutable Device uploaded_;
 };
 
 }  // namespace lpld

@@ -1,6 +1,11 @@
 #include "data/recipes.h"
 
+#include <ATen/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include "core/aten.h"
+#include "core/device.h"
+#include "kernels/table.h"
 #include "ops/resized_crop.h"
 
 namespace lpld {
@@ -19,18 +24,18 @@ int64_t Recipes::end(int64_t step) const { return offset.const_data_ptr<int32_t>
 void Recipes::check(const ImageStore& store, int64_t size) const {
   const int64_t m = index.size(0);
   LPLD_CHECK(offset.size(0) >= 1 && begin(0) == 0 && offset.const_data_ptr<int32_t>()[steps()] == m &&
-                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m && mix_index.numel() == m &&
-                 mix_box.numel() == 4 * m && lambda.numel() == m,
+                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m &&
+                 mix_index.numel() == m && mix_box.numel() == 4 * m && lambda.numel() == m,
              Data, "recipes: expected ", m, " rows in every field and offsets from 0 to ", m);
   for (int64_t step = 0; step < steps(); ++step) {
     const int64_t from = begin(step), to = end(step);
     LPLD_CHECK(from < to && to <= m, Data, "recipes: expected a batch of at least one row at step ", step);
     for (int64_t row = from; row < to; ++row) {
       const int32_t image = *rows<int32_t>(index, row), partner = *rows<int32_t>(mix_index, row);
-      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ", store.count(),
-                 " at row ", row, ", received ", image);
-      LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ", to - from,
-                 " at row ", row, ", received ", partner);
+      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ",
+                 store.count(), " at row ", row, ", received ", image);
+      LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ",
+                 to - from, " at row ", row, ", received ", partner);
       const int32_t* c = rows<int32_t>(crop, row, 4);
       const auto& stored = store.image(image);
       LPLD_CHECK(c[0] >= 0 && c[1] >= 0 && c[2] > 0 && c[3] > 0 && int64_t{c[0]} + c[2] <= stored.height &&
@@ -40,8 +45,8 @@ void Recipes::check(const ImageStore& store, int64_t size) const {
       const int32_t* b = rows<int32_t>(mix_box, row, 4);
       LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
                      int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
-                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0],
-                 ",", b[1], " ", b[2], "x", b[3]);
+                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ",
+                 b[0], ",", b[1], " ", b[2], "x", b[3]);
     }
   }
 }
@@ -58,10 +63,13 @@ std::string PixelHash::hex() const {
   return out;
 }
 
-Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash) {
+namespace {
+
+// The pixels of a batch, uint8 [B, P, P, C] on the CPU: crop, resize, flip, then CutMix from the unmixed batch.
+at::Tensor render_cpu(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size) {
   const int64_t from = recipes.begin(step), count = recipes.end(step) - from, channels = store.channels();
   const int64_t bytes = size * size * channels;
-  at::Tensor plain = at::empty({count, size, size, channels}, at::kByte);  // [B, P, P, C]
+  at::Tensor plain = at::empty({count, size, size, channels}, at::kByte), mixed = plain;
   uint8_t* out = plain.mutable_data_ptr<uint8_t>();
   at::parallel_for(0, count, std::max<int64_t>(1, 65536 / bytes), [&](int64_t begin, int64_t end) {
     thread_local Resizer resizer;
@@ -73,30 +81,70 @@ Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step
                            *rows<uint8_t>(recipes.flip, from + i) != 0, size, size, out + i * bytes);
     }
   });
+  for (int64_t i = 0; i < count; ++i) {
+    if (MixKind(*rows<uint8_t>(recipes.mix_kind, from + i)) != MixKind::CutMix) continue;
+    if (mixed.is_same(plain)) mixed = plain.clone();  // partners are read before they are pasted over
+    const int64_t partner = *rows<int32_t>(recipes.mix_index, from + i);
+    const int32_t* box = rows<int32_t>(recipes.mix_box, from + i, 4);
+    uint8_t* to = mixed.mutable_data_ptr<uint8_t>() + i * bytes;
+    for (int64_t y = box[0]; y < box[0] + box[2]; ++y) {
+      const int64_t at = (y * size + box[1]) * channels;
+      std::memcpy(to + at, out + partner * bytes + at, size_t(box[3] * channels));
+    }
+  }
+  return mixed;
+}
 
+// The same on the store's CUDA device, through the kernels' own library.
+at::Tensor render_cuda(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size) {
+  const at::Device device(store.device());
+  const c10::DeviceGuard guard(device);
+  const int64_t from = recipes.begin(step), count = recipes.end(step) - from;
+  const auto upload = [&](const at::Tensor& field) { return field.narrow(0, from, count).to(device); };
+  const auto& images = store.on_device();
+  const at::Tensor index = upload(recipes.index), crop = upload(recipes.crop), flip = upload(recipes.flip),
+                   kind = upload(recipes.mix_kind), partner = upload(recipes.mix_index), box = upload(recipes.mix_box);
+  const auto bytes = at::TensorOptions().dtype(at::kByte).device(device);
+  at::Tensor plain = at::empty({count, size, size, store.channels()}, bytes), mixed = at::empty_like(plain);
+  const RenderArgs args{images.pixels.const_data_ptr<uint8_t>(),
+                        images.offset.const_data_ptr<int64_t>(),
+                        images.size.const_data_ptr<int32_t>(),
+                        index.const_data_ptr<int32_t>(),
+                        crop.const_data_ptr<int32_t>(),
+                        flip.const_data_ptr<uint8_t>(),
+                        kind.const_data_ptr<uint8_t>(),
+                        partner.const_data_ptr<int32_t>(),
+                        box.const_data_ptr<int32_t>(),
+                        plain.mutable_data_ptr<uint8_t>(),
+                        mixed.mutable_data_ptr<uint8_t>(),
+                        count,
+                        size,
+                        store.channels()};
+  void* stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
+  const int status = kernels()->render(args, stream);
+  LPLD_CHECK(status == 0, Internal, "render: the CUDA kernel failed with error ", status);
+  return mixed;
+}
+
+}  // namespace
+
+Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size,
+                   PixelHash* hash) {
+  const int64_t from = recipes.begin(step), count = recipes.end(step) - from;
+  const bool cuda = kernels() != nullptr && at::Device(store.device()).is_cuda();
   Batch batch;
+  batch.pixels = cuda ? render_cuda(store, recipes, step, size) : render_cpu(store, recipes, step, size);
   batch.labels = at::empty({count}, at::kLong);
   batch.partner_labels = at::empty({count}, at::kLong);
   batch.own_share = recipes.lambda.narrow(0, from, count).clone();
-  batch.pixels = plain;
-  bool pasted = false;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t partner = *rows<int32_t>(recipes.mix_index, from + i);
     batch.labels.mutable_data_ptr<int64_t>()[i] = store.label(*rows<int32_t>(recipes.index, from + i));
     batch.partner_labels.mutable_data_ptr<int64_t>()[i] = store.label(*rows<int32_t>(recipes.index, from + partner));
-    if (MixKind(*rows<uint8_t>(recipes.mix_kind, from + i)) != MixKind::CutMix) continue;
-    if (!pasted) batch.pixels = plain.clone();  // partners are read before they are pasted over
-    pasted = true;
-    const int32_t* box = rows<int32_t>(recipes.mix_box, from + i, 4);
-    uint8_t* to = batch.pixels.mutable_data_ptr<uint8_t>() + i * bytes;
-    const uint8_t* source = out + partner * bytes;
-    for (int64_t y = box[0]; y < box[0] + box[2]; ++y) {
-      const int64_t at = (y * size + box[1]) * channels;
-      std::memcpy(to + at, source + at, size_t(box[3] * channels));
-    }
   }
   if (hash != nullptr) {
-    hash->add(batch.pixels.const_data_ptr<uint8_t>(), size_t(count * bytes));
+    const at::Tensor pixels = batch.pixels.cpu();
+    hash->add(pixels.const_data_ptr<uint8_t>(), pixels.nbytes());
     hash->add(rows<uint8_t>(recipes.mix_kind, from), size_t(count));
     hash->add(rows<int32_t>(recipes.mix_index, from), size_t(count) * 4);
     hash->add(rows<float>(recipes.lambda, from), size_t(count) * 4);
@@ -108,23 +156,32 @@ at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t ste
                          const std::string& device) {
   const int64_t count = batch.pixels.size(0), size = batch.pixels.size(1), channels = batch.pixels.size(3);
   const int64_t from = recipes.begin(step);
-  at::Tensor x = at::empty({count, channels, size, size}, at::TensorOptions().dtype(at::kFloat),
-                           at::MemoryFormat::ChannelsLast);
-  const uint8_t* source = batch.pixels.const_data_ptr<uint8_t>();
-  const float* table = input.normalize.const_data_ptr<float>();
-  float* out = x.mutable_data_ptr<float>();
-  const int64_t pixels = size * size;
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * pixels; i < end * pixels; ++i)
-      for (int64_t c = 0; c < channels; ++c) out[i * channels + c] = table[c * 256 + source[i * channels + c]];
-  });
+  at::Tensor x;  // [B, C, P, P] channels-last
+  if (batch.pixels.is_cuda()) {
+    const at::Tensor table = input.normalize.to(batch.pixels.device());
+    std::vector<at::Tensor> planes;
+    for (int64_t c = 0; c < channels; ++c)
+      planes.push_back(table[c].take(batch.pixels.select(3, c).to(at::kLong)));  // [B, P, P]
+    x = at::stack(planes, 3).permute({0, 3, 1, 2});
+  } else {
+    x = at::empty({count, channels, size, size}, at::TensorOptions().dtype(at::kFloat), at::MemoryFormat::ChannelsLast);
+    const uint8_t* source = batch.pixels.const_data_ptr<uint8_t>();
+    const float* table = input.normalize.const_data_ptr<float>();
+    float* out = x.mutable_data_ptr<float>();
+    const int64_t pixels = size * size;
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin * pixels; i < end * pixels; ++i)
+        for (int64_t c = 0; c < channels; ++c) out[i * channels + c] = table[c * 256 + source[i * channels + c]];
+    });
+  }
   bool mixup = false;
   const uint8_t* kinds = rows<uint8_t>(recipes.mix_kind, from);
   for (int64_t i = 0; i < count; ++i) mixup |= MixKind(kinds[i]) == MixKind::Mixup;
   if (mixup) {
     const at::Tensor partners = recipes.mix_index.narrow(0, from, count).to(at::kLong);
     const at::Tensor is_mixup = recipes.mix_kind.narrow(0, from, count).eq(int64_t(MixKind::Mixup));
-    const at::Tensor share = at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
+    const at::Tensor share =
+        at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
     x = (x * share + x.index_select(0, partners) * (1 - share)).contiguous(at::MemoryFormat::ChannelsLast);
   }
   return x.to(at::Device(device));

@@ -1,6 +1,7 @@
 #pragma once
-// Recipes applied: from stored pixels to network input, in one place for the teacher and for the student, so that the
-// student sees exactly the pixels the teacher labelled. All arithmetic up to normalisation is on uint8.
+// Recipes applied: from stored pixels to network input, in one place for the teacher and for the student, so
+// that the student sees exactly the pixels the teacher labelled. All arithmetic up to normalisation is on
+// uint8.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -38,12 +39,13 @@ class PixelHash {
 };
 
 struct Batch {
-  at::Tensor pixels;  // uint8 [B, P, P, C], cropped, flipped, CutMix pasted
-  at::Tensor labels;  // int64 [B] class ids of the rows
+  at::Tensor pixels;          // uint8 [B, P, P, C], cropped, flipped, CutMix pasted
+  at::Tensor labels;          // int64 [B] class ids of the rows
   at::Tensor partner_labels;  // int64 [B] class ids of the mix partners
-  at::Tensor own_share;  // float [B] lambda
+  at::Tensor own_share;       // float [B] lambda
 };
-Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash);
+Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size,
+                   PixelHash* hash);
 
 // float [B, C, P, P] channels-last on `device`, mixup applied; from a Batch of the same step.
 at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t step, const InputSpec& input,

@@ -4,7 +4,8 @@
 
 namespace lpld {
 
-EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec, const JobContext& job) {
+EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec,
+                        const JobContext& job) {
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
@@ -17,7 +18,7 @@ EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpe
     job.step(step, spec.recipes.steps());
     const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, nullptr);
     const at::Tensor x = network_input(batch, spec.recipes, step, spec.input, model.options.device);
-    const at::Tensor logits = model.forward(pass, x).cpu();                                    // [B, K]
+    const at::Tensor logits = model.forward(pass, x).cpu();                                          // [B, K]
     const at::Tensor hits = std::get<1>(at::topk(logits, shown, 1)).eq(batch.labels.view({-1, 1}));  // [B, 5]
     first += hits.narrow(1, 0, 1).sum().item<int64_t>();
     within += hits.sum().item<int64_t>();

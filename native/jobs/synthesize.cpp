@@ -11,18 +11,20 @@ namespace {
 
 // ---- Losses
 
-// R[g] = first * r_1[g] + sum over l >= 2 of r_l[g]; r_l compares the batch's statistics with the targets of layer l.
+// R[g] = first * r_1[g] + sum over l >= 2 of r_l[g]; r_l compares the batch's statistics with the targets of
+// layer l.
 class MatchTap final : public BnTap {
  public:
   MatchTap(const Model& teacher, const SynthesizeSpec& spec, const at::Device& device) : spec_(spec) {
     int64_t first = 0;
     for (const BatchNorm* norm : teacher.norms) {
-      mean_.push_back(spec.target_mean.narrow(1, first, norm->channels).to(device));      // [G, C_l]
+      mean_.push_back(spec.target_mean.narrow(1, first, norm->channels).to(device));     // [G, C_l]
       variance_.push_back(spec.target_var.narrow(1, first, norm->channels).to(device));  // [G, C_l]
       first += norm->channels;
     }
-    LPLD_CHECK(first == spec.target_mean.size(1) && first == spec.target_var.size(1), Mismatch, "expected targets of ",
-               first, " channels for this teacher but received ", spec.target_mean.size(1));
+    LPLD_CHECK(first == spec.target_mean.size(1) && first == spec.target_var.size(1), Mismatch,
+               "expected targets of ", first, " channels for this teacher but received ",
+               spec.target_mean.size(1));
   }
   void begin() { total_ = at::Tensor(); }
   const at::Tensor& total() const { return total_; }  // [G]
@@ -50,11 +52,14 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   apply(spec.execution);
   teacher.prepare(/*training=*/false, dtype);
   const int64_t steps = spec.lr.size(0), groups = spec.groups;
-  LPLD_CHECK(spec.x.dim() == 4 && spec.x.size(0) == groups * spec.images_per_group && spec.labels.numel() == spec.x.size(0) &&
-                 spec.crop.numel() == steps * groups * 4 && spec.flip.numel() == steps * groups &&
-                 spec.roll.numel() == steps * groups * 2 && spec.target_mean.size(0) == groups,
-             Internal, "synthesize: expected x [G*n, C, P, P], labels [G*n], crop [S,G,4], flip [S,G], roll [S,G,2] for G = ",
-             groups, ", S = ", steps, ", received x ", spec.x.sizes(), ", crop ", spec.crop.sizes());
+  LPLD_CHECK(
+      spec.x.dim() == 4 && spec.x.size(0) == groups * spec.images_per_group &&
+          spec.labels.numel() == spec.x.size(0) && spec.crop.numel() == steps * groups * 4 &&
+          spec.flip.numel() == steps * groups && spec.roll.numel() == steps * groups * 2 &&
+          spec.target_mean.size(0) == groups,
+      Internal,
+      "synthesize: expected x [G*n, C, P, P], labels [G*n], crop [S,G,4], flip [S,G], roll [S,G,2] for G = ",
+      groups, ", S = ", steps, ", received x ", spec.x.sizes(), ", crop ", spec.crop.sizes());
   MatchTap tap(teacher, spec, device);
   const Pass pass(teacher, /*training=*/false, dtype, &tap);
 
@@ -69,7 +74,9 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   at::Tensor loss_bn = at::zeros_like(loss_ce);
 
   for (int64_t t = 0; t < steps; ++t) {
-    job.step(t, steps, t > 0 ? (loss_ce[t - 1].mean() + spec.r_bn * loss_bn[t - 1].mean()).item<double>() : std::nan(""));
+    job.step(
+        t, steps,
+        t > 0 ? (loss_ce[t - 1].mean() + spec.r_bn * loss_bn[t - 1].mean()).item<double>() : std::nan(""));
     at::Tensor leaf = x.detach();
     at::Tensor ce, gradient;
     {

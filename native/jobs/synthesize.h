@@ -1,6 +1,7 @@
 #pragma once
-// synthesize: one segment of the BN-matching loop of SRe2L, CDA and LPLD. What differs between the systems (which
-// classes share a batch, which statistics are matched, how crops shrink) is decided in src/methods and arrives as data.
+// synthesize: one segment of the BN-matching loop of SRe2L, CDA and LPLD. What differs between the systems
+// (which classes share a batch, which statistics are matched, how crops shrink) is decided in src/methods and
+// arrives as data.
 #include "core/device.h"
 #include "core/job.h"
 #include "models/model.h"
@@ -11,15 +12,15 @@ namespace lpld {
 struct SynthesizeSpec {
   Execution execution;
   int64_t groups, images_per_group;
-  at::Tensor labels;                  // int32 [G*n]
-  at::Tensor x, m, v;                 // float [G*n, C, P, P]
-  int64_t step;                       // iterations already done
-  at::Tensor crop, flip, roll;        // int32 [S, G, 4], uint8 [S, G], int32 [S, G, 2]
-  at::Tensor lr;                      // double [S]
+  at::Tensor labels;            // int32 [G*n]
+  at::Tensor x, m, v;           // float [G*n, C, P, P]
+  int64_t step;                 // iterations already done
+  at::Tensor crop, flip, roll;  // int32 [S, G, 4], uint8 [S, G], int32 [S, G, 2]
+  at::Tensor lr;                // double [S]
   double beta1, beta2, eps;
   double r_bn, first_bn_multiplier, tv_l2, l2_scale;
-  at::Tensor target_mean, target_var; // float [G, sum of C_l]
-  at::Tensor clamp_low, clamp_high;   // float [C]
+  at::Tensor target_mean, target_var;  // float [G, sum of C_l]
+  at::Tensor clamp_low, clamp_high;    // float [C]
 };
 
 struct SynthesizeResult {

@@ -1,5 +1,6 @@
 #pragma once
-// train: one segment of student or teacher training. State (weights, moments, step count) stays with the Model.
+// train: one segment of student or teacher training. State (weights, moments, step count) stays with the
+// Model.
 #include <map>
 #include <optional>
 #include <string>
@@ -16,15 +17,15 @@ struct TrainSpec {
   Execution execution;
   Recipes recipes;
   InputSpec input;
-  bool soft;            // else hard labels from the store
-  double smoothing;     // hard
-  std::string codec;    // soft
+  bool soft;          // else hard labels from the store
+  double smoothing;   // hard
+  std::string codec;  // soft
   TensorMap rows, basis;
   double temperature, loss_scale;
-  bool adamw;           // else sgd
-  at::Tensor lr;        // double [S]
+  bool adamw;     // else sgd
+  at::Tensor lr;  // double [S]
   double momentum, beta1, beta2, eps, weight_decay;
-  bool decay_all;       // else only weights of two or more dimensions
+  bool decay_all;  // else only weights of two or more dimensions
   bool hash_pixels;
 };
 

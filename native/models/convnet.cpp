@@ -1,5 +1,6 @@
-// convnet: the ConvNet-D of the dataset distillation papers (DC, Zhao et al. 2021) with BatchNorm: D blocks of
-// 3x3 convolution, BatchNorm, ReLU, 2x2 pooling; then one linear layer. Width of each block from options.widths.
+// convnet: the ConvNet-D of the dataset distillation papers (DC, Zhao et al. 2021) with BatchNorm: D blocks
+// of 3x3 convolution, BatchNorm, ReLU, 2x2 pooling; then one linear layer. Width of each block from
+// options.widths.
 #include "models/convnet.h"
 
 #include "core/aten.h"
@@ -13,10 +14,12 @@ class ConvNet final : public Model {
     LPLD_CHECK(!o.widths.empty(), Config, "expected at least one width for convnet, received none");
     int64_t channels = o.in_channels, size = o.input_size;
     for (size_t i = 0; i < o.widths.size(); ++i) {
-      LPLD_CHECK(size >= 2, Config, "expected an input of at least ", int64_t{1} << o.widths.size(), " px for a convnet of depth ",
-                 o.widths.size(), ", received ", o.input_size);
+      LPLD_CHECK(size >= 2, Config, "expected an input of at least ", int64_t{1} << o.widths.size(),
+                 " px for a convnet of depth ", o.widths.size(), ", received ", o.input_size);
+      LPLD_CHECK(o.widths[i] > 0, Config, "expected widths > 0 for convnet, received ", o.widths[i]);
       const std::string block = text("features.", i);
-      convs_.push_back(add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));
+      convs_.push_back(
+          add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));
       norms_.push_back(&add_norm(block + ".norm", o.widths[i]));
       channels = o.widths[i];
       size /= 2;
@@ -40,6 +43,8 @@ class ConvNet final : public Model {
 };
 }  // namespace
 
-std::unique_ptr<Model> make_convnet(const ModelOptions& options) { return std::make_unique<ConvNet>(options); }
+std::unique_ptr<Model> make_convnet(const ModelOptions& options) {
+  return std::make_unique<ConvNet>(options);
+}
 
 }  // namespace lpld

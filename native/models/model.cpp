@@ -8,7 +8,10 @@ namespace lpld {
 namespace {
 constexpr uint32_t kPurposeWeights = 20;  // DESIGN section 3: object = tensor index
 
-at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.defined() ? tensor.to(dtype) : tensor; }
+// An undefined tensor (a layer without bias) stays undefined.
+at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) {
+  return tensor.defined() ? tensor.to(dtype) : tensor;
+}
 }  // namespace
 
 Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::Tensor& bias) const {
@@ -16,7 +19,9 @@ Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::T
   return {cast(weight, dtype_), cast(bias, dtype_)};
 }
 
-at::Tensor Pass::input(const at::Tensor& x) const { return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast); }
+at::Tensor Pass::input(const at::Tensor& x) const {
+  return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast);
+}
 
 at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
   const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
@@ -35,24 +40,26 @@ void Model::prepare(bool training, at::ScalarType dtype) {
   }
   frozen_.clear();
   if (training) return;
-  for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight.detach(), dtype), cast(layer.bias.detach(), dtype)});
+  for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight, dtype), cast(layer.bias, dtype)});
 }
 
 at::Tensor Model::add(const std::string& name, at::IntArrayRef shape, bool trainable) {
   const auto format = shape.size() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  at::Tensor value = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::Device(options.device)), format);
+  at::Tensor value =
+      at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::Device(options.device)), format);
   tensors.push_back({name, value});
   if (trainable) parameters.push_back({name, value});
   return value;
 }
 
-Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias,
-                     Init init) {
+Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride,
+                     bool bias, Init init) {
   Conv conv;
   conv.weight = add(name + ".weight", {out, in, kernel, kernel}, true);
   const bool normal = init == Init::KaimingNormalFanOut;
   const float fan_in = float(in * kernel * kernel), fan_out = float(out * kernel * kernel);
-  fills_.push_back(normal ? Fill{Fill::Normal, std::sqrt(2.0f / fan_out)} : Fill{Fill::Uniform, 1.0f / std::sqrt(fan_in)});
+  fills_.push_back(normal ? Fill{Fill::Normal, std::sqrt(2.0f / fan_out)}
+                          : Fill{Fill::Uniform, 1.0f / std::sqrt(fan_in)});
   if (bias) {
     conv.bias = add(name + ".bias", {out}, true);
     fills_.push_back({Fill::Uniform, 1.0f / std::sqrt(fan_in)});
@@ -94,7 +101,8 @@ const BatchNorm& Model::add_norm(const std::string& name, int64_t channels) {
   return *norms.back();
 }
 
-// Philox purpose 20, object = position among the float tensors; drawn on the CPU in row-major order, then uploaded.
+// Philox purpose 20, object = position among the float tensors; drawn on the CPU in row-major order, then
+// uploaded.
 void Model::initialise(uint64_t seed) {
   const c10::AutoGradMode no_grad(false);
   uint32_t object = 0;

@@ -1,5 +1,5 @@
-// resnet18/34/50/101 (He et al. 2016) with torchvision's tensor names; the stem is ImageNet's (7x7 stride 2, max pool)
-// or small (3x3 stride 1, no pool: the Tiny-ImageNet and CIFAR variant of methods 0.3).
+// resnet18/34/50/101 (He et al. 2016) with torchvision's tensor names; the stem is ImageNet's (7x7 stride 2,
+// max pool) or small (3x3 stride 1, no pool: the Tiny-ImageNet and CIFAR variant of methods 0.3).
 #include "models/resnet.h"
 
 #include "core/aten.h"
@@ -62,8 +62,10 @@ class ResNet final : public Model {
       const size_t last = block.convs.size() - 1;
       for (size_t i = 0; i < last; ++i)
         y = pass.norm(*block.norms[i], pass.conv(block.convs[i], y), {.act = Act::Relu});
-      const at::Tensor shortcut = block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
-      x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y), {.residual = &shortcut, .act = Act::Relu});
+      const at::Tensor shortcut =
+          block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
+      x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y),
+                    {.residual = &shortcut, .act = Act::Relu});
     }
     return pass.linear(head_, at::adaptive_avg_pool2d(x, {1, 1}).flatten(1));  // [B, K]
   }
@@ -76,9 +78,17 @@ class ResNet final : public Model {
 };
 }  // namespace
 
-std::unique_ptr<Model> make_resnet18(const ModelOptions& o) { return std::make_unique<ResNet>(o, std::vector<int64_t>{2, 2, 2, 2}, false); }
-std::unique_ptr<Model> make_resnet34(const ModelOptions& o) { return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 6, 3}, false); }
-std::unique_ptr<Model> make_resnet50(const ModelOptions& o) { return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 6, 3}, true); }
-std::unique_ptr<Model> make_resnet101(const ModelOptions& o) { return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 23, 3}, true); }
+std::unique_ptr<Model> make_resnet18(const ModelOptions& o) {
+  return std::make_unique<ResNet>(o, std::vector<int64_t>{2, 2, 2, 2}, false);
+}
+std::unique_ptr<Model> make_resnet34(const ModelOptions& o) {
+  return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 6, 3}, false);
+}
+std::unique_ptr<Model> make_resnet50(const ModelOptions& o) {
+  return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 6, 3}, true);
+}
+std::unique_ptr<Model> make_resnet101(const ModelOptions& o) {
+  return std::make_unique<ResNet>(o, std::vector<int64_t>{3, 4, 23, 3}, true);
+}
 
 }  // namespace lpld

@@ -14,7 +14,8 @@ void load_state_dict(Model& model, const std::map<std::string, at::Tensor>& tens
     if (found == tensors.end()) {
       if (!name.ends_with("num_batches_tracked")) problems.push_back(text(name, " is missing"));
     } else if (found->second.sizes() != value.sizes()) {
-      problems.push_back(text(name, " has shape ", found->second.sizes(), " where ", value.sizes(), " is needed"));
+      problems.push_back(
+          text(name, " has shape ", found->second.sizes(), " where ", value.sizes(), " is needed"));
     }
   }
   for (const auto& [name, value] : tensors)

@@ -15,7 +15,8 @@ GroupMoments group_moments(const at::Tensor& x, int64_t groups) {
 
 at::Tensor bn_match(const GroupMoments& moments, const at::Tensor& mean, const at::Tensor& variance) {
   LPLD_CHECK(moments.mean.sizes() == mean.sizes() && mean.sizes() == variance.sizes(), Internal,
-             "bn_match: expected targets ", moments.mean.sizes(), ", received ", mean.sizes(), " and ", variance.sizes());
+             "bn_match: expected targets ", moments.mean.sizes(), ", received ", mean.sizes(), " and ",
+             variance.sizes());
   return at::linalg_vector_norm(moments.variance - variance, 2, at::IntArrayRef{1}) +
          at::linalg_vector_norm(moments.mean - mean, 2, at::IntArrayRef{1});
 }

@@ -14,10 +14,12 @@ ImagePrior image_prior(const at::Tensor& x, int64_t groups) {
   const auto part = [&](int64_t y0, int64_t x0, int64_t rows, int64_t columns) {
     return x.narrow(2, y0, rows).narrow(3, x0, columns);
   };
-  const at::Tensor tv = norm(part(0, 0, h, w - 1) - part(0, 1, h, w - 1)) + norm(part(0, 0, h - 1, w) - part(1, 0, h - 1, w)) +
+  const at::Tensor tv = norm(part(0, 0, h, w - 1) - part(0, 1, h, w - 1)) +
+                        norm(part(0, 0, h - 1, w) - part(1, 0, h - 1, w)) +
                         norm(part(1, 0, h - 1, w - 1) - part(0, 1, h - 1, w - 1)) +
                         norm(part(0, 0, h - 1, w - 1) - part(1, 1, h - 1, w - 1));
-  const at::Tensor l2 = at::linalg_vector_norm(x.reshape({groups, x.size(0) / groups, -1}), 2, at::IntArrayRef{2});  // [G, n]
+  const at::Tensor l2 =
+      at::linalg_vector_norm(x.reshape({groups, x.size(0) / groups, -1}), 2, at::IntArrayRef{2});  // [G, n]
   return {tv, l2.mean(1)};
 }
 

@@ -9,7 +9,8 @@ void adamw_step(at::Tensor parameter, at::Tensor m, at::Tensor v, const at::Tens
   if (rule.weight_decay != 0) parameter.mul_(1 - rule.lr * rule.weight_decay);
   m.lerp_(grad, 1 - rule.beta1);
   v.mul_(rule.beta2).addcmul_(grad, grad, 1 - rule.beta2);
-  const double correction1 = 1 - std::pow(rule.beta1, double(step)), correction2 = 1 - std::pow(rule.beta2, double(step));
+  const double correction1 = 1 - std::pow(rule.beta1, double(step)),
+               correction2 = 1 - std::pow(rule.beta2, double(step));
   const at::Tensor denominator = v.sqrt().div_(std::sqrt(correction2)).add_(rule.eps);
   parameter.addcdiv_(m, denominator, -rule.lr / correction1);
 }

@@ -13,6 +13,7 @@ struct AdamWRule {
 struct SgdRule {
   double lr, momentum, weight_decay;
 };
-void adamw_step(at::Tensor parameter, at::Tensor m, at::Tensor v, const at::Tensor& grad, int64_t step, const AdamWRule& rule);
+void adamw_step(at::Tensor parameter, at::Tensor m, at::Tensor v, const at::Tensor& grad, int64_t step,
+                const AdamWRule& rule);
 void sgd_step(at::Tensor parameter, at::Tensor m, const at::Tensor& grad, int64_t step, const SgdRule& rule);
 }  // namespace lpld

@@ -23,7 +23,11 @@ export async function loadServices(): Promise<Services> {
       const report = await diagnose();
       return { ok: report.ok, report, text: renderDoctor(report) };
     },
-    install: async (options) => (await import('../install.ts')).installLibtorch(options),
+    install: async (options) => {
+      const found = await (await import('../install.ts')).installLibtorch(options);
+      await (await import('../addon.ts')).ensureAddon(found, options.log ?? (() => {}));
+      return found;
+    },
     formats: async () => (await import('../datasets/index.ts')).FORMATS,
     openDataset: async (...call) => (await import('../datasets/index.ts')).openDataset(...call),
     fetchDataset: async (...call) => (await import('../datasets/fetch.ts')).fetchDataset(...call),

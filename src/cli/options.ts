@@ -188,6 +188,7 @@ export interface Globals {
   readonly threads?: number;
   readonly memory?: number;
   readonly deterministic?: boolean;
+  readonly saveEvery?: number;
   readonly progress?: ProgressMode;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -211,6 +212,12 @@ function integer(name: string, low: number): (text: string) => number {
   };
 }
 
+function seconds(text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isFinite(value) && value >= 0) return value;
+  throw new LpldError('E_CONFIG', expected('a number >= 0', '--save-every', text));
+}
+
 function device(text: string): string {
   if (/^(auto|cpu|cuda|cuda:\d+)$/.test(text)) return text;
   throw new LpldError('E_CONFIG', expected('auto, cpu, cuda or cuda:N', '--device', text));
@@ -227,6 +234,7 @@ export function addGlobals(program: Command): void {
     ),
     new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
     new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
+    new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(seconds),
     new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(
       integer('--seed', 0),
     ),
@@ -244,8 +252,8 @@ export function addGlobals(program: Command): void {
 }
 
 export function runtimeOf(globals: Globals): RuntimeOptions {
-  const { device, threads = null, memory = null, deterministic = false } = globals;
-  return { device, threads, memory, deterministic };
+  const { device, threads = null, memory = null, deterministic = false, saveEvery = null } = globals;
+  return { device, threads, memory, deterministic, saveSeconds: saveEvery };
 }
 
 export function progressOf(globals: Globals, io: Io): ProgressSink {

@@ -26,6 +26,7 @@ export interface RuntimeOptions {
   readonly threads: number | null;
   readonly memory: number | null; // bytes
   readonly deterministic: boolean;
+  readonly saveSeconds: number | null; // least time between saves of resumable state
 }
 
 export interface RunOptions {

@@ -23,6 +23,8 @@ export interface Dataset {
   readonly std: readonly number[];
   readonly train: Split;
   readonly test: Split | null;
+  /** Files left out under skipUnreadable; absent or empty otherwise. */
+  readonly skipped?: readonly string[];
   /** SHA-256 over sorted (relative path, size) plus the content of small files (DESIGN section 2). */
   readonly id: string;
 }

@@ -13,7 +13,10 @@ export const lpld: Method = {
     const size = Math.min(batch, ipc);
     return classes.flatMap((classId) =>
       Array.from({ length: Math.ceil(ipc / size) }, (_, round) => ({
-        images: Array.from({ length: Math.min(size, ipc - round * size) }, (_, i) => ({ classId, id: round * size + i })),
+        images: Array.from({ length: Math.min(size, ipc - round * size) }, (_, i) => ({
+          classId,
+          id: round * size + i,
+        })),
         target: { classId },
         object: classId + numClasses * round,
       })),

@@ -58,6 +58,7 @@ export const evaluate: Stage = {
       model.loadStateDict(await students.readTensors(studentFile(number)));
       const { top1, top5, loss } = await runJob(runtime.signal, (on) => native.evaluate(model, store, spec, on), (p) => progress.update(number * steps + p.done));
       runs.push({ top1, top5, loss });
+      progress.update((number + 1) * steps);
       model.dispose();
     }
     store.dispose();

@@ -8,6 +8,7 @@ import { LabelStore, LabelWriter } from '../labels.ts';
 import { labelPlan, planRows } from '../plan.ts';
 import type { Keep } from '../plan.ts';
 import { planOptions, pruneRatioOption } from './relabel.ts';
+import { throwIfCancelled } from './shared.ts';
 import type { Stage } from './types.ts';
 
 export const pruneOptions = z.strictObject({
@@ -48,12 +49,15 @@ export const prune: Stage = {
     await writer.writeBasis(store.basis);
     const position = new Map(Array.from(store.recordIds, (id, i) => [id, i]));
     const wanted = writer.remaining(plan.recordIds);
-    progress.start(wanted.length, 'record', `keep ${plan.recordIds.length} of ${plan.fullRecords}`);
+    const kept = plan.recordIds.length;
+    const offset = kept - wanted.length;
+    progress.start(kept, 'record', `keep ${kept} of ${plan.fullRecords}`);
+    progress.update(offset);
     for (let first = 0; first < wanted.length; first += CHUNK) {
-      runtime.signal.throwIfAborted();
+      throwIfCancelled(runtime.signal);
       const ids = wanted.slice(first, first + CHUNK);
       await writer.append(await store.readRecords(ids.map((id) => position.get(id)!)));
-      progress.update(first + ids.length);
+      progress.update(offset + first + ids.length);
     }
     await writer.finish();
     progress.finish();

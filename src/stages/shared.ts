@@ -133,12 +133,18 @@ export async function loadTeacher(native: NativeBinding, runtime: Runtime, artif
   return model;
 }
 
+/** @throws {LpldError} E_CANCELLED once the signal is aborted, whatever its reason */
+export function throwIfCancelled(signal: AbortSignal): void {
+  if (!signal.aborted) return;
+  throw signal.reason instanceof LpldError ? signal.reason : new LpldError('E_CANCELLED', 'cancelled', {}, signal.reason);
+}
+
 /**
  * Runs one native job; an abort of `signal` cancels it at its next step.
  * @throws {LpldError} E_CANCELLED on abort; whatever the job throws
  */
 export async function runJob<R>(signal: AbortSignal, start: (onProgress: OnProgress) => NativeJob<R>, onProgress: OnProgress): Promise<R> {
-  if (signal.aborted) throw new LpldError('E_CANCELLED', 'cancelled');
+  throwIfCancelled(signal);
   const job = start(onProgress);
   const cancel = () => job.cancel();
   signal.addEventListener('abort', cancel, { once: true });

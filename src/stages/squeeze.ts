@@ -30,14 +30,24 @@ import type { Stage, StageContext } from './types.ts';
 
 export const squeezeOptions = z.strictObject({
   ...architectureOptions,
-  weights: z.string().nullable().default(null).describe('teacher weights to import (.safetensors or .pth) instead of training one'),
+  weights: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('teacher weights to import (.safetensors or .pth) instead of training one'),
   epochs: z.int().min(1).default(20).describe('training epochs'),
   batch: z.int().min(1).default(128).describe('images per training step; a short last batch is left out'),
   ...optimizerOptions,
   labelSmoothing: z.number().min(0).lt(1).default(0).describe('label smoothing of the cross-entropy'),
   ...augmentOptions,
-  stats: z.enum(['exact', 'ema', 'none']).default('exact').describe('class statistics: pooled moments, the published running average, or none'),
-  statsAugment: z.enum(['none', 'train']).default('none').describe('what the statistics pass sees: whole images, or training augmentation'),
+  stats: z
+    .enum(['exact', 'ema', 'none'])
+    .default('exact')
+    .describe('class statistics: pooled moments, the published running average, or none'),
+  statsAugment: z
+    .enum(['none', 'train'])
+    .default('none')
+    .describe('what the statistics pass sees: whole images, or training augmentation'),
   statsViews: z.int().min(1).default(1).describe('passes of the statistics over the training set'),
   statsBatch: z.int().min(1).default(128).describe('images per step of the statistics pass; ema depends on it'),
   statsMomentum: z.number().gt(0).max(1).default(0.1).describe('ema: weight of a new batch'),
@@ -56,12 +66,20 @@ export const squeeze: Stage = {
   inputs: [],
   options: squeezeOptions,
   needs: () => ({ roles: [], dataset: true }),
-  identity: ({ squeeze: options, dataset, seed }) => ({ squeeze: options, dataset: { ...dataset, path: '' }, seed }),
+  identity: ({ squeeze: options, dataset, seed }) => ({
+    squeeze: { ...options, weights: options.weights === null ? null : '' }, // their hash is an input
+    dataset: { ...dataset, path: '' },
+    seed,
+  }),
   precision: (config) => config.squeeze.precision,
   estimate(config) {
     const { bytes, flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     const images = config.squeeze.weights === null ? 60_000 * config.squeeze.epochs * 3 : 60_000;
-    return { bytes: bytes * 4, seconds: secondsOf(flops * images, config.squeeze.precision), note: 'for 60,000 training images' };
+    return {
+      bytes: bytes * 4,
+      seconds: secondsOf(flops * images, config.squeeze.precision),
+      note: 'for 60,000 training images',
+    };
   },
 
   async run(context) {
@@ -94,7 +112,12 @@ export const squeeze: Stage = {
     await draft.writeJson('dataset.json', facts);
     if (curve !== null) await draft.writeJson('curves.json', { series: [curve.series('training loss')] });
     model.dispose();
-    await draft.publish({ teacher: top1, classes: dataset.classNames.length, images: dataset.train.count, stats: config.squeeze.stats });
+    await draft.publish({
+      teacher: top1,
+      classes: dataset.classNames.length,
+      images: dataset.train.count,
+      stats: config.squeeze.stats,
+    });
   },
 };
 
@@ -149,8 +172,10 @@ async function trainTeacher(
         optimizer: optimizerSpec(o, lr.slice(first, last)),
         hashPixels: false,
       };
-      const result = await runJob(runtime.signal, (on) => native.train(model, store, spec, on), (p) =>
-        progress.update(first + p.done, { loss: p.loss }),
+      const result = await runJob(
+        runtime.signal,
+        (on) => native.train(model, store, spec, on),
+        (p) => progress.update(first + p.done, { loss: p.loss }),
       );
       curve.add(first, arrayOf(result.loss, 'F64'), 'the teacher');
       progress.update(last);
@@ -163,7 +188,10 @@ async function trainTeacher(
       ),
   });
   // The statistics pass that follows may be interrupted too: it starts from the finished teacher.
-  await draft.saveState('train', withPrefix('model.', model.stateDict()), { step: total, sums: curve.sums } satisfies Progressed);
+  await draft.saveState('train', withPrefix('model.', model.stateDict()), {
+    step: total,
+    sums: curve.sums,
+  } satisfies Progressed);
   progress.finish();
   return curve;
 }
@@ -181,7 +209,9 @@ async function collect(
   const perPass = Math.ceil(store.count / o.statsBatch);
   const sizes = storeSizes(store);
   const augment =
-    o.statsAugment === 'train' ? { ...augmentSpec(o), mix: 'none' as const } : { crop: null, flip: false, mix: 'none' as const };
+    o.statsAugment === 'train'
+      ? { ...augmentSpec(o), mix: 'none' as const }
+      : { crop: null, flip: false, mix: 'none' as const };
   const saved = await savedState<{ step: number }>(draft, 'stats');
   let state = saved?.tensors ?? native.ops.initialClassStats(model, mode);
   progress.start(o.statsViews * perPass, 'step', 'class statistics');
@@ -198,12 +228,26 @@ async function collect(
         const view = o.epochs + Math.floor(step / perPass);
         const at = step % perPass;
         if (order === null || at === 0) order = epochOrder(seed, TRAIN_STREAMS.order, view, store.count);
-        batches.push({ indices: order.slice(at * o.statsBatch, (at + 1) * o.statsBatch), view, batch: at, epoch: view });
+        batches.push({
+          indices: order.slice(at * o.statsBatch, (at + 1) * o.statsBatch),
+          view,
+          batch: at,
+          epoch: view,
+        });
       }
       const recipes = drawRecipes(batches, { seed, augment, sizes, inputSize: input.size, purposes: TRAIN_STREAMS });
-      const spec: CollectStatsSpec = { ...execution(runtime, o.precision), recipes, input, mode, momentum: o.statsMomentum, state };
-      const result = await runJob(runtime.signal, (on) => native.collectStats(model, store, spec, on), (p) =>
-        progress.update(first + p.done),
+      const spec: CollectStatsSpec = {
+        ...execution(runtime, o.precision),
+        recipes,
+        input,
+        mode,
+        momentum: o.statsMomentum,
+        state,
+      };
+      const result = await runJob(
+        runtime.signal,
+        (on) => native.collectStats(model, store, spec, on),
+        (p) => progress.update(first + p.done),
       );
       state = result.state;
       progress.update(last);
@@ -221,10 +265,16 @@ async function testTeacher(
 ): Promise<{ top1: number; top5: number } | null> {
   if (dataset?.test == null) return null;
   const store = await loadStore(native, runtime, dataset.test, dataset.channels, testTransform(config));
-  const recipes = evaluationRecipes(store.count, storeSizes(store), config.evaluate.batch);
-  progress.start(Math.ceil(store.count / config.evaluate.batch), 'batch', 'test');
-  const spec = { ...execution(runtime, config.evaluate.precision), recipes, input };
-  const { top1, top5 } = await runJob(runtime.signal, (on) => native.evaluate(model, store, spec, on), (p) => progress.update(p.done));
+  const { precision, statsBatch: batch } = config.squeeze; // nothing of other sections: the key would not know
+  const recipes = evaluationRecipes(store.count, storeSizes(store), batch);
+  progress.start(Math.ceil(store.count / batch), 'batch', 'test');
+  const spec = { ...execution(runtime, precision), recipes, input };
+  const { top1, top5 } = await runJob(
+    runtime.signal,
+    (on) => native.evaluate(model, store, spec, on),
+    (p) => progress.update(p.done),
+  );
+  progress.update(Math.ceil(store.count / batch));
   progress.finish();
   store.dispose();
   return { top1, top5 };

@@ -29,7 +29,10 @@ import {
 import type { Stage, StageContext } from './types.ts';
 
 export const synthesizeOptions = z.strictObject({
-  method: z.enum(METHODS.map((m) => m.name) as [string, ...string[]]).default('lpld').describe('how images are made'),
+  method: z
+    .enum(METHODS.map((m) => m.name) as [string, ...string[]])
+    .default('lpld')
+    .describe('how images are made'),
   ipc: z.int().min(1).default(10).describe('images per class'),
   iterations: z.int().min(1).default(1000).describe('optimisation steps of every image'),
   batch: z.int().min(1).default(100).describe('most images of a class optimised together'),
@@ -49,9 +52,21 @@ export const synthesizeOptions = z.strictObject({
   flip: z.boolean().default(true).describe('flip with probability one half'),
   rollMin: z.int().default(-4).describe('least circular shift of both axes, px'),
   rollMax: z.int().default(4).describe('largest circular shift of both axes, px'),
-  classes: z.array(z.int().min(0)).nullable().default(null).describe('make only these classes; whole groups of the plan'),
-  classesPerForward: z.int().min(1).nullable().default(null).describe('classes that share a forward; sized to memory and cache when none'),
-  encoding: z.enum(['jpeg', 'png']).default('jpeg').describe('image files: JPEG quality 75 4:2:0 as published, or lossless PNG'),
+  classes: z
+    .array(z.int().min(0))
+    .nullable()
+    .default(null)
+    .describe('make only these classes; whole groups of the plan'),
+  classesPerForward: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('classes that share a forward; sized to memory and cache when none'),
+  encoding: z
+    .enum(['jpeg', 'png'])
+    .default('jpeg')
+    .describe('image files: JPEG quality 75 4:2:0 as published, or lossless PNG'),
   precision: precisionOption,
 });
 
@@ -64,7 +79,10 @@ export const synthesize: Stage = {
   summary: 'make a few synthetic images per class from the teacher and its statistics',
   inputs: ['teacher'],
   options: synthesizeOptions,
-  needs: (config) => (methodOf(config.synthesize.method).source === 'real' ? { roles: [], dataset: true } : { roles: ['teacher'], dataset: false }),
+  needs: (config) =>
+    methodOf(config.synthesize.method).source === 'real'
+      ? { roles: [], dataset: true }
+      : { roles: ['teacher'], dataset: false },
   identity({ synthesize: options, dataset, seed }) {
     if (methodOf(options.method).source === 'synthetic') return { synthesize: options, seed };
     const { method, ipc, encoding, classes } = options;
@@ -81,7 +99,8 @@ export const synthesize: Stage = {
       note: 'for 10 classes',
     };
   },
-  run: (context) => (methodOf(context.config.synthesize.method).source === 'real' ? takeReal(context) : optimise(context)),
+  run: (context) =>
+    methodOf(context.config.synthesize.method).source === 'real' ? takeReal(context) : optimise(context),
 };
 
 function methodOf(name: string) {
@@ -100,12 +119,18 @@ async function takeReal({ config, native, runtime, draft, dataset, progress }: S
   for (const classId of classes) {
     const members = byClass[classId] ?? [];
     if (members.length < ipc)
-      throw new LpldError('E_CONFIG', expected(`at most ${members.length} images of class ${classId}`, 'synthesize.ipc', ipc));
+      throw new LpldError(
+        'E_CONFIG',
+        expected(`at most ${members.length} images of class ${classId}`, 'synthesize.ipc', ipc),
+      );
     const order = permutation(BigInt(config.seed), Purpose.realSubset, classId, 0, members.length);
     for (let id = 0; id < ipc; id++) chosen.set(members[order[id]!]!, { classId, id });
   }
   progress.start(chosen.size, 'image', 'real images');
-  const transform = config.dataset.storedSize > 0 ? trainTransform(config) : { resize: 'exact' as const, size: facts.inputSize, centerCrop: 0 };
+  const transform =
+    config.dataset.storedSize > 0
+      ? trainTransform(config)
+      : { resize: 'exact' as const, size: facts.inputSize, centerCrop: 0 };
   const store = await loadStore(native, runtime, train, facts.channels, transform, new Set(chosen.keys()));
   const positions = [...chosen.keys()].sort((a, b) => a - b);
   const files: [string, Uint8Array][] = [];
@@ -113,7 +138,10 @@ async function takeReal({ config, native, runtime, draft, dataset, progress }: S
     const { classId, id } = chosen.get(index)!;
     const image = store.image(position);
     const [height, width] = image.shape as [number, number];
-    files.push([imageName(classId, id, encoding), await encodeImage(image.data, height, width, facts.channels, encoding)]);
+    files.push([
+      imageName(classId, id, encoding),
+      await encodeImage(image.data, height, width, facts.channels, encoding),
+    ]);
     progress.update(position + 1);
   }
   const size = store.image(0).shape[0]!;
@@ -124,9 +152,24 @@ async function takeReal({ config, native, runtime, draft, dataset, progress }: S
   await draft.publish({ method: 'random', images: chosen.size, ipc, size });
 }
 
-function description(facts: DatasetFacts, size: number, classes: readonly number[], ipc: number, encoding: 'jpeg' | 'png'): SetDescription {
+function description(
+  facts: DatasetFacts,
+  size: number,
+  classes: readonly number[],
+  ipc: number,
+  encoding: 'jpeg' | 'png',
+): SetDescription {
   const { channels, classNames, mean, std } = facts;
-  return { channels, size, classNames: [...classNames], mean: [...mean], std: [...std], classes: [...classes], ipc, encoding };
+  return {
+    channels,
+    size,
+    classNames: [...classNames],
+    mean: [...mean],
+    std: [...std],
+    classes: [...classes],
+    ipc,
+    encoding,
+  };
 }
 
 interface Forward {
@@ -140,13 +183,18 @@ async function optimise(context: StageContext): Promise<void> {
   const teacher = inputs['teacher']!;
   const facts = await teacher.readJson<DatasetFacts>('dataset.json');
   if (!teacher.has('stats.safetensors'))
-    throw new LpldError('E_MISMATCH', expected('a teacher with class statistics', 'teacher', teacher.dir, 'squeeze it with --stats exact or ema'));
+    throw new LpldError(
+      'E_MISMATCH',
+      expected('a teacher with class statistics', 'teacher', teacher.dir, 'squeeze it with --stats exact or ema'),
+    );
   const stats = await teacher.readTensors('stats.safetensors');
   const model = await loadTeacher(native, runtime, teacher);
 
   const size = facts.inputSize;
   const all = [...facts.classNames.keys()];
+  const planned = await savedState<{ perForward: number }>(draft, 'plan'); // a resume may find other memory free
   const perForward =
+    planned?.json.perForward ??
     o.classesPerForward ??
     classesPerForward({
       ipc: Math.min(o.ipc, o.batch),
@@ -154,6 +202,7 @@ async function optimise(context: StageContext): Promise<void> {
       memory: runtime.memory / 2,
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
+  if (planned === null) await draft.saveState('plan', {}, { perForward });
   const plan = groupPlan({ classIds: all, classesPerForward: perForward });
   const chosen = selectGroups(plan, o.classes === null ? 'all' : { classes: o.classes });
   const forwards: Forward[] = [];
@@ -162,7 +211,11 @@ async function optimise(context: StageContext): Promise<void> {
     for (const n of new Set(groups.map((group) => group.images.length)))
       forwards.push({ number: forwards.length, groups: groups.filter((group) => group.images.length === n) });
   }
-  progress.start(forwards.length * o.iterations, 'iteration', `${forwards.length} forwards of up to ${perForward} classes`);
+  progress.start(
+    forwards.length * o.iterations,
+    'iteration',
+    `${forwards.length} forwards of up to ${perForward} classes`,
+  );
   const run = { context, model, stats, facts };
   for (const forward of forwards) {
     if (!draft.has(lossFile(forward))) await makeForward(run, forward);
@@ -173,12 +226,25 @@ async function optimise(context: StageContext): Promise<void> {
   const summary = await curves(draft, forwards, o.iterations);
   progress.finish();
   model.dispose();
-  await draft.publish({ method: o.method, images: classes.length * o.ipc, ipc: o.ipc, size, groupPlan: plan.forwards, ...summary });
+  await draft.publish({
+    method: o.method,
+    images: classes.length * o.ipc,
+    ipc: o.ipc,
+    size,
+    groupPlan: plan.forwards,
+    ...summary,
+  });
 }
 
 /** Activations kept for the backward pass and their gradients, per image: about three floats per activation. */
-function activationBytes(net: { arch: string; widths: readonly number[]; stem: 'imagenet' | 'small' }, size: number): number {
-  const floats = net.arch === 'convnet' ? net.widths.reduce((sum, w, i) => sum + 3 * w * (size >> i) ** 2, 0) : 64 * 40 * (net.stem === 'small' ? size : size / 4) ** 2;
+function activationBytes(
+  net: { arch: string; widths: readonly number[]; stem: 'imagenet' | 'small' },
+  size: number,
+): number {
+  const floats =
+    net.arch === 'convnet'
+      ? net.widths.reduce((sum, w, i) => sum + 3 * w * (size >> i) ** 2, 0)
+      : 64 * 40 * (net.stem === 'small' ? size : size / 4) ** 2;
   return Math.ceil(4 * 3 * floats) + 64 * size * size;
 }
 
@@ -208,23 +274,55 @@ async function makeForward({ context, model, stats, facts }: Run, forward: Forwa
     : initialState(context, images, facts.channels, size);
   const ce = resumed ? arrayOf(resumed.tensors['ce']!, 'F64').slice() : new Float64Array(rows * groups.length);
   const bn = resumed ? arrayOf(resumed.tensors['bn']!, 'F64').slice() : new Float64Array(rows * groups.length);
-  const lr = learningRates({ kind: 'cosine', base: o.lr, epochs: o.iterations, stepsPerEpoch: 1, per: 'step', warmupEpochs: 0, warmupStart: 1 });
-  const scale = o.cropScale === null ? null : cropScale({ curriculum: 'constant', milestone: 0, min: o.cropScale[0], max: o.cropScale[1], iterations: o.iterations });
+  const lr = learningRates({
+    kind: 'cosine',
+    base: o.lr,
+    epochs: o.iterations,
+    stepsPerEpoch: 1,
+    per: 'step',
+    warmupEpochs: 0,
+    warmupStart: 1,
+  });
+  const scale =
+    o.cropScale === null
+      ? null
+      : cropScale({
+          curriculum: 'constant',
+          milestone: 0,
+          min: o.cropScale[0],
+          max: o.cropScale[1],
+          iterations: o.iterations,
+        });
   const targets = gatherTargets(model.normLayers, stats, groups);
   const bounds = clampBounds(facts);
 
+  progress.update(forward.number * o.iterations + (resumed?.json.step ?? 0));
   await inSegments({
     first: resumed?.json.step ?? 0,
     total: o.iterations,
     limit: 4096,
     saveSeconds: runtime.saveSeconds,
     async run(t0, t1) {
-      const draws = drawSynthesis({ seed, objects: groups.map((g) => g.object), t0, t1, size, scale, flip: o.flip, rollMin: o.rollMin, rollMax: o.rollMax });
+      const draws = drawSynthesis({
+        seed,
+        objects: groups.map((g) => g.object),
+        t0,
+        t1,
+        size,
+        scale,
+        flip: o.flip,
+        rollMin: o.rollMin,
+        rollMax: o.rollMax,
+      });
       const spec: SynthesizeSpec = {
         ...execution(runtime, o.precision),
         groups: groups.length,
         imagesPerGroup: groups[0]!.images.length,
-        labels: tensor('I32', [images.length], Int32Array.from(images, (image) => image.classId)),
+        labels: tensor(
+          'I32',
+          [images.length],
+          Int32Array.from(images, (image) => image.classId),
+        ),
         state,
         step: t0,
         ...draws,
@@ -239,8 +337,10 @@ async function makeForward({ context, model, stats, facts }: Run, forward: Forwa
         ...targets,
         ...bounds,
       };
-      const result: SynthesizeResult = await runJob(runtime.signal, (on) => native.synthesize(model, spec, on), (p) =>
-        progress.update(forward.number * o.iterations + t0 + p.done, { loss: p.loss }),
+      const result: SynthesizeResult = await runJob(
+        runtime.signal,
+        (on) => native.synthesize(model, spec, on),
+        (p) => progress.update(forward.number * o.iterations + t0 + p.done, { loss: p.loss }),
       );
       state = result.state;
       keepLosses(arrayOf(result.lossCe, 'F64'), arrayOf(result.lossBn, 'F64'), t0, groups, stride, ce, bn);
@@ -260,7 +360,12 @@ async function makeForward({ context, model, stats, facts }: Run, forward: Forwa
 }
 
 /** N(0, 1) in normalised space, Philox purpose 19: object = class, view = image of the class. */
-function initialState({ native, config }: StageContext, images: readonly { classId: number; id: number }[], channels: number, size: number) {
+function initialState(
+  { native, config }: StageContext,
+  images: readonly { classId: number; id: number }[],
+  channels: number,
+  size: number,
+) {
   const shape = [images.length, channels, size, size];
   const each = channels * size * size;
   const x = new Float32Array(images.length * each);
@@ -271,19 +376,30 @@ function initialState({ native, config }: StageContext, images: readonly { class
 }
 
 /** Target rows of every group, layers side by side: F32 [G, sum of C_l]. */
-function gatherTargets(layers: readonly NormLayer[], stats: TensorMap, groups: readonly SynthesisGroup[]): { targetMean: TensorView; targetVar: TensorView } {
+function gatherTargets(
+  layers: readonly NormLayer[],
+  stats: TensorMap,
+  groups: readonly SynthesisGroup[],
+): { targetMean: TensorView; targetVar: TensorView } {
   const total = layers.reduce((sum, layer) => sum + layer.channels, 0);
   const mean = new Float32Array(groups.length * total);
   const variance = new Float32Array(groups.length * total);
   let first = 0;
   for (const { name, channels } of layers) {
-    for (const [suffix, target] of [['mean', mean], ['var', variance]] as const) {
+    for (const [suffix, target] of [
+      ['mean', mean],
+      ['var', variance],
+    ] as const) {
       const rows = stats[`${name}.${suffix}`];
       if (rows === undefined || rows.shape[1] !== channels)
-        throw new LpldError('E_MISMATCH', expected(`${name}.${suffix} [K, ${channels}]`, 'class statistics', rows ? `[${rows.shape}]` : 'none'));
+        throw new LpldError(
+          'E_MISMATCH',
+          expected(`${name}.${suffix} [K, ${channels}]`, 'class statistics', rows ? `[${rows.shape}]` : 'none'),
+        );
       const values = arrayOf(rows, 'F32');
       for (const [g, group] of groups.entries()) {
-        if (group.target === 'global') throw new LpldError('E_INTERNAL', expected('class targets', 'synthesize', 'global ones'));
+        if (group.target === 'global')
+          throw new LpldError('E_INTERNAL', expected('class targets', 'synthesize', 'global ones'));
         const { classId } = group.target;
         target.set(values.subarray(classId * channels, (classId + 1) * channels), g * total + first);
       }
@@ -296,7 +412,12 @@ function gatherTargets(layers: readonly NormLayer[], stats: TensorMap, groups: r
 
 /** The colours that exist, in normalised space: -m/s and (1-m)/s per channel. */
 function clampBounds({ mean, std }: DatasetFacts): { clampLow: TensorView; clampHigh: TensorView } {
-  const vector = (f: (m: number, s: number) => number) => tensor('F32', [mean.length], Float32Array.from(mean, (m, c) => f(m, std[c]!)));
+  const vector = (f: (m: number, s: number) => number) =>
+    tensor(
+      'F32',
+      [mean.length],
+      Float32Array.from(mean, (m, c) => f(m, std[c]!)),
+    );
   return { clampLow: vector((m, s) => -m / s), clampHigh: vector((m, s) => (1 - m) / s) };
 }
 
@@ -305,24 +426,41 @@ function lossStride(iterations: number): number {
   return Math.max(1, Math.ceil(iterations / 200));
 }
 
-function keepLosses(ceNew: Float64Array, bnNew: Float64Array, t0: number, groups: readonly SynthesisGroup[], stride: number, ce: Float64Array, bn: Float64Array): void {
+function keepLosses(
+  ceNew: Float64Array,
+  bnNew: Float64Array,
+  t0: number,
+  groups: readonly SynthesisGroup[],
+  stride: number,
+  ce: Float64Array,
+  bn: Float64Array,
+): void {
   const width = groups.length;
   for (let i = 0; i < ceNew.length / width; i++)
     for (let g = 0; g < width; g++) {
       const [a, b] = [ceNew[i * width + g]!, bnNew[i * width + g]!];
       if (!Number.isFinite(a + b))
-        throw new LpldError('E_DIVERGED', `the synthesis loss of class ${groups[g]!.images[0]!.classId} is not finite at iteration ${t0 + i + 1}\nlower synthesize.lr or synthesize.rBn`, {
-          stage: 'synthesize',
-          class: groups[g]!.images[0]!.classId,
-          iteration: t0 + i + 1,
-        });
+        throw new LpldError(
+          'E_DIVERGED',
+          `the synthesis loss of class ${groups[g]!.images[0]!.classId} is not finite at iteration ${t0 + i + 1}\nlower synthesize.lr or synthesize.rBn`,
+          {
+            stage: 'synthesize',
+            class: groups[g]!.images[0]!.classId,
+            iteration: t0 + i + 1,
+          },
+        );
       const row = Math.floor((t0 + i) / stride);
       ce[row * width + g] = a; // the last iteration of the row's stride stays
       bn[row * width + g] = b;
     }
 }
 
-async function writeImages({ config, native, draft }: StageContext, facts: DatasetFacts, images: readonly { classId: number; id: number }[], x: TensorView): Promise<void> {
+async function writeImages(
+  { config, native, draft }: StageContext,
+  facts: DatasetFacts,
+  images: readonly { classId: number; id: number }[],
+  x: TensorView,
+): Promise<void> {
   const { encoding } = config.synthesize;
   const vector = (values: readonly number[]) => tensor('F32', [values.length], Float32Array.from(values));
   const pixels = native.ops.toPixels(x, vector(facts.mean), vector(facts.std)); // [N, P, P, C]
@@ -338,7 +476,11 @@ async function writeImages({ config, native, draft }: StageContext, facts: Datas
 }
 
 /** Mean losses over all groups for the report, and their last values for the manifest. */
-async function curves(draft: StageContext['draft'], forwards: readonly Forward[], iterations: number): Promise<{ lossCe: number; lossBn: number }> {
+async function curves(
+  draft: StageContext['draft'],
+  forwards: readonly Forward[],
+  iterations: number,
+): Promise<{ lossCe: number; lossBn: number }> {
   const stride = lossStride(iterations);
   const rows = Math.ceil(iterations / stride);
   const sums = { ce: new Float64Array(rows), bn: new Float64Array(rows) };
@@ -350,7 +492,8 @@ async function curves(draft: StageContext['draft'], forwards: readonly Forward[]
     for (const name of ['ce', 'bn'] as const)
       for (const [i, value] of arrayOf(losses[name]!, 'F64').entries()) sums[name][Math.floor(i / width)]! += value;
   }
-  const points = (values: Float64Array): [number, number][] => [...values].map((sum, row) => [Math.min((row + 1) * stride, iterations), sum / groups]);
+  const points = (values: Float64Array): [number, number][] =>
+    [...values].map((sum, row) => [Math.min((row + 1) * stride, iterations), sum / groups]);
   await draft.writeJson('curves.json', {
     series: [
       { name: 'cross-entropy', points: points(sums.ce) },

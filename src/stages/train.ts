@@ -3,6 +3,7 @@
 // Source: methods 6 (loss, settings), 5.3 (how an epoch is drawn from the pool).
 
 import { z } from 'zod';
+import type { Dataset } from '../datasets/types.ts';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore } from '../labels.ts';
@@ -79,7 +80,8 @@ export const train: Stage = {
     const images = inputs['images']!;
     const set = await openSyntheticSet(images.dir);
     const store = await loadStore(native, runtime, set.train, set.channels);
-    const pool = o.targets === 'soft' ? await openPool(context, store.count) : hardPool(context, store.count);
+    const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, store.count);
+    await using _open = pool.labels; // closed whatever happens
     const inputSize = config.dataset.inputSize;
     const input = inputSpec(native, { mean: set.mean, std: set.std, inputSize });
     const { arch, stem, widths, pooling } = config.squeeze;
@@ -106,7 +108,6 @@ export const train: Stage = {
       series.push(await draft.readJson(`curve-${number}.json`));
       progress.update((number + 1) * steps);
     }
-    await pool.labels?.close();
     store.dispose();
     await draft.writeJson('model.json', architecture);
     await draft.writeJson('input.json', { mean: set.mean, std: set.std, inputSize, channels: set.channels, classNames: set.classNames });
@@ -119,15 +120,20 @@ export const train: Stage = {
 export const studentFile = (number: number): string => `student-${number}.safetensors`;
 
 /** The label pool, checked against the images it was made from. */
-async function openPool({ inputs }: StageContext, count: number): Promise<Pool> {
+async function openPool({ inputs, config }: StageContext, set: Pick<Dataset, 'train' | 'classNames'>): Promise<Pool> {
   const artifact = inputs['labels']!;
   const labels = await LabelStore.open(artifact);
   const { seed, streamVersion, augment } = labels.index;
   const made = labels.index.plan as unknown as { images: number; batch: number; epochs: number; pruneRatio: number; dropLast: boolean; keep: Keep };
   if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
     throw new LpldError('E_MISMATCH', expected(`Recipe streams of version ${STREAM_VERSION}`, 'labels', streamVersion, 'read them with the version that made them'));
-  if (made.images !== count)
-    throw new LpldError('E_MISMATCH', expected(`labels of ${count} images`, 'labels', `labels of ${made.images}`, 'give the images these labels were made from'));
+  const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
+  const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
+  const shown = ({ images, classes, size }: typeof want) => `labels of ${images} images of ${classes} classes seen at ${size} px`;
+  if (shown(want) !== shown(have))
+    throw new LpldError('E_MISMATCH', expected(shown(want), 'labels', shown(have), 'give the images and the dataset.inputSize these labels were made with'), {
+      path: artifact.dir,
+    });
   const plan = labelPlan({ ...made, seed: BigInt(seed) });
   return { plan: { ...plan, recordIds: labels.recordIds }, seed: BigInt(seed), augment: augment as AugmentConfig, labels };
 }
@@ -179,6 +185,7 @@ async function trainStudent({ config, native, runtime, draft, progress }: StageC
     return out;
   };
 
+  progress.update(number * total + (resumed?.json.step ?? 0));
   await inSegments({
     first: resumed?.json.step ?? 0,
     total,

@@ -13,7 +13,10 @@ export const optimizerOptions = {
   beta2: z.number().min(0).lt(1).default(0.999).describe('adamw: decay of the second moment'),
   eps: z.number().positive().default(1e-8).describe('adamw: added to the denominator'),
   weightDecay: z.number().min(0).default(0.01).describe('decoupled for adamw, added to the gradient for sgd'),
-  decay: z.enum(['matrices', 'all']).default('matrices').describe('what decays: weights of two or more dimensions, or everything'),
+  decay: z
+    .enum(['matrices', 'all'])
+    .default('matrices')
+    .describe('what decays: weights of two or more dimensions, or everything'),
   schedule: z.enum(['cosine', 'constant']).default('cosine').describe('learning rate after warm-up'),
   schedulePer: z.enum(['epoch', 'step']).default('epoch').describe('how often the learning rate moves'),
   warmupEpochs: z.int().min(0).default(0).describe('linear warm-up'),
@@ -53,6 +56,10 @@ export const augmentOptions = {
 const augmentTable = z.object(augmentOptions);
 export type AugmentConfig = z.infer<typeof augmentTable>;
 
-export function augmentSpec(o: AugmentConfig): { crop: { scale: readonly [number, number] } | null; flip: boolean; mix: 'none' | 'cutmix' } {
+export function augmentSpec(o: AugmentConfig): {
+  crop: { scale: readonly [number, number] } | null;
+  flip: boolean;
+  mix: 'none' | 'cutmix';
+} {
   return { crop: o.cropScale === null ? null : { scale: o.cropScale }, flip: o.flip, mix: o.mix };
 }

@@ -2,9 +2,9 @@
 
 import type { z } from 'zod';
 import type { Artifact, ArtifactDraft } from '../artifact.ts';
+import type { Config } from '../config.ts';
 import type { Dataset } from '../datasets/types.ts';
 import type { NativeBinding, Precision } from '../native.ts';
-import type { Config } from '../config.ts';
 import type { StageProgress } from '../progress.ts';
 
 export type StageName = 'squeeze' | 'synthesize' | 'relabel' | 'prune' | 'train' | 'evaluate';

@@ -33,6 +33,24 @@ export function expectClose(
   expect(worst, message).toBeLessThanOrEqual(limit);
 }
 
+/** |got - wanted|_2 / |wanted|_2: for images under Adam, where one pixel whose gradients cancel may amplify rounding. */
+export function expectCloseInNorm(
+  name: string,
+  got: ArrayLike<number>,
+  wanted: ArrayLike<number>,
+  tolerance: number,
+  note = '',
+): void {
+  expect(got.length, `${name}: number of elements. ${note}`).toBe(wanted.length);
+  let off = 0;
+  let size = 0;
+  for (let i = 0; i < wanted.length; i++) {
+    off += (got[i]! - wanted[i]!) ** 2;
+    size += wanted[i]! ** 2;
+  }
+  expect(Math.sqrt(off / size), `${name}: relative distance. ${note}`).toBeLessThanOrEqual(tolerance);
+}
+
 /** Each element within `tolerance` of its own size: for losses of a trajectory, compared one by one. */
 export function expectEachClose(
   name: string,

@@ -1,0 +1,72 @@
+// Pruning before labelling and pruning after it give byte-equal stores: relabel with a ratio against relabel in full and
+// then prune, for every way to keep, ratio, last-batch rule and kind of Recipes, over several shards.
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Artifact, openArtifact } from '../src/artifact.ts';
+import { LabelStore } from '../src/labels.ts';
+import { runStage } from '../src/run.ts';
+import { refusal } from './util/hostile.ts';
+import { hashesOf, inputsIn, makeChain, optionsOf, tiny } from './util/tiny.ts';
+
+const base = { batch: 4, epochs: 20, recordsPerShard: 7 };
+let root = '';
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'lpld-order-'));
+  await makeChain(root, tiny(), ['squeeze', 'synthesize']);
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+const relabel = (folder: string, options: Record<string, unknown>): Promise<Artifact> =>
+  runStage('relabel', tiny({ relabel: { ...base, ...options } }), {
+    ...optionsOf(join(root, folder)),
+    inputs: inputsIn(root, 'relabel', []),
+  });
+
+const prune = (folder: string, labels: string, options: Record<string, unknown>): Promise<Artifact> =>
+  runStage('prune', tiny({ prune: options }), { ...optionsOf(join(root, folder)), inputs: { labels: join(root, labels) } });
+
+describe.each([
+  [true, 'derived'],
+  [true, 'explicit'],
+  [false, 'derived'],
+  [false, 'explicit'],
+] as const)('dropLast %s, %s Recipes', (dropLast, recipes) => {
+  const name = `full-${dropLast}-${recipes}`;
+  let full: Artifact;
+  beforeAll(async () => {
+    full = await relabel(name, { dropLast, recipes });
+  });
+
+  test.each([
+    ['prefix', 0.5],
+    ['prefix', 0.9],
+    ['random-epochs', 0.5],
+    ['random-epochs', 0.9],
+    ['random-batches', 0.5],
+    ['random-batches', 0.9],
+  ] as const)('%s, ratio %d', async (keep, pruneRatio) => {
+    const folder = `${name}-${keep}-${pruneRatio}`;
+    const after = await prune(`prune-${folder}`, name, { keep, pruneRatio });
+    const before = await relabel(`relabel-${folder}`, { dropLast, recipes, keep, pruneRatio });
+    expect(hashesOf(after)).toEqual(hashesOf(before));
+    const files = Object.keys(hashesOf(after));
+    expect(files).toContain('labels.json');
+    const shards = files.filter((file) => file.startsWith('shard-'));
+    expect(shards.length).toBeGreaterThanOrEqual(pruneRatio === 0.5 ? 2 : 1);
+    await using store = await LabelStore.open(await openArtifact(after.dir, { verify: true }));
+    const perEpoch = dropLast ? 1 : 2; // 6 images in batches of 4
+    expect(store.numRecords).toBe(Math.floor((1 - pruneRatio) * (keep === 'random-epochs' ? 20 : 20 * perEpoch)) * (keep === 'random-epochs' ? perEpoch : 1));
+    if (keep !== 'prefix') expect(store.recordIds.at(-1)).toBeGreaterThanOrEqual(store.numRecords); // not the first ones
+    expect((await openArtifact(full.dir, { verify: true })).id).toBe(full.id); // the store pruned from is untouched
+  });
+});
+
+test('a store that was pruned before is refused', async () => {
+  await relabel('thin', { pruneRatio: 0.5 });
+  const error = await refusal(() => prune('thinner', 'thin', { pruneRatio: 0.5 }));
+  expect(error.code).toBe('E_MISMATCH');
+  expect(error.message).toContain('0.5');
+});

@@ -1,0 +1,176 @@
+// Good things that do not belong together are refused before any work: artifacts in the wrong role, labels of another
+// image set, weights of another architecture. And weights that fit are imported, whoever wrote them.
+
+import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { loadNative } from '../src/addon.ts';
+import type { Config } from '../src/config.ts';
+import type { LpldError } from '../src/errors.ts';
+import { readWeights } from '../src/interchange/index.ts';
+import { runStage } from '../src/run.ts';
+import { writeSafetensors } from '../src/safetensors.ts';
+import type { StageName } from '../src/stages/types.ts';
+import { arrayOf, type TensorMap } from '../src/tensor.ts';
+import { refusal } from './util/hostile.ts';
+import { hashesOf, makeChain, optionsOf, tiny } from './util/tiny.ts';
+
+const config = tiny();
+const otherImages = tiny({ seed: 1 });
+const fourClasses = tiny({ dataset: { classes: [0, 1, 2, 3] } });
+let root = '';
+const at = (path: string): string => join(root, path);
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'lpld-mismatch-'));
+  await makeChain(at('a'), config, ['squeeze', 'synthesize', 'relabel', 'prune', 'train']);
+  await cp(at('a/squeeze'), at('b/squeeze'), { recursive: true });
+  await makeChain(at('b'), otherImages, ['synthesize']);
+  await makeChain(at('four'), fourClasses, ['squeeze', 'synthesize']);
+});
+afterAll(() => rm(root, { recursive: true, force: true }));
+
+/** Runs a stage that must be refused; nothing of it may be left. */
+async function refused(stage: StageName, inputs: Record<string, string>, of: Config = config): Promise<LpldError> {
+  const folders = Object.fromEntries(Object.entries(inputs).map(([role, folder]) => [role, at(folder)]));
+  const error = await refusal(() => runStage(stage, of, { ...optionsOf(at('refused')), inputs: folders }));
+  expect(await readdir(root)).not.toContain('refused');
+  return error;
+}
+
+describe('artifacts in the wrong role', () => {
+  test.each([
+    ['synthesize', { teacher: 'a/synthesize' }, 'squeeze', 'synthesize'],
+    ['relabel', { teacher: 'a/squeeze', images: 'a/squeeze' }, 'synthesize', 'squeeze'],
+    ['prune', { labels: 'a/synthesize' }, 'relabel or prune', 'synthesize'],
+    ['train', { images: 'a/synthesize', labels: 'a/train' }, 'relabel or prune', 'train'],
+    ['evaluate', { students: 'a/squeeze' }, 'train', 'squeeze'],
+  ] as const)('%s', async (stage, inputs, wanted, given) => {
+    const error = await refused(stage, inputs);
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain(`expected an artifact of ${wanted}`);
+    expect(error.message).toContain(`one of ${given}`);
+  });
+
+  test('a folder that is no artifact is E_DATA with its path', async () => {
+    const error = await refused('relabel', { teacher: 'a/squeeze', images: 'a' });
+    expect(error.code).toBe('E_DATA');
+    expect(String(error.details.path)).toContain(at('a'));
+  });
+});
+
+describe('artifacts of other data', () => {
+  test.each(['a/relabel', 'a/prune'])('labels of another image set: %s', async (labels) => {
+    const error = await refused('train', { images: 'b/synthesize', labels });
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('expected labels of the images');
+    expect(error.details).toEqual({ labels: at(labels), images: at('b/synthesize') });
+  });
+
+  test('a teacher of other classes than the images', async () => {
+    const error = await refused('relabel', { teacher: 'four/squeeze', images: 'a/synthesize' });
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('images of 4 classes');
+  });
+
+  test('students of other classes than the dataset', async () => {
+    const error = await refused('evaluate', { students: 'a/train' }, fourClasses);
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('3 classes');
+  });
+
+  test('labels made at another input size', async () => {
+    const error = await refused('train', { images: 'a/synthesize', labels: 'a/relabel' }, tiny({ dataset: { inputSize: 12 } }));
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('12 px');
+    expect(error.message).toContain('8 px');
+  });
+
+  test('a teacher without class statistics', async () => {
+    const without = tiny({ squeeze: { stats: 'none' } });
+    await makeChain(at('none'), without, ['squeeze']);
+    const error = await refused('synthesize', { teacher: 'none/squeeze' });
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('class statistics');
+  });
+});
+
+const pth = join(import.meta.dirname, 'fixtures', 'teacher.pth');
+
+/** The values make_teacher.py describes. */
+function expectTeacher(weights: TensorMap): void {
+  const names = Object.keys(weights);
+  expect(names).toHaveLength(16);
+  for (const [k, name] of names.entries()) {
+    if (name.endsWith('num_batches_tracked')) {
+      expect([...arrayOf(weights[name]!, 'I64')]).toEqual([11n]);
+      continue;
+    }
+    const more = /norm\.weight|running_var/.test(name) ? 0.75 : 0;
+    const values = [...arrayOf(weights[name]!, 'F32')];
+    expect(values, name).toEqual(values.map((_, i) => ((7 * i + 3 * k) % 32) / 64 - 0.25 + more));
+  }
+}
+
+describe('imported teachers', () => {
+  const squeeze = (folder: string, weights: string, change: Record<string, unknown> = {}) =>
+    runStage('squeeze', tiny({ squeeze: { ...change, weights } }), { ...optionsOf(at(folder)), inputs: {} });
+
+  test('.pth of PyTorch and .safetensors give the same teacher and statistics, and nothing is trained', async () => {
+    const fromTorch = await squeeze('pth', pth);
+    const file = at('teacher.safetensors');
+    await writeSafetensors(file, await readWeights(pth));
+    const fromSafetensors = await squeeze('safetensors', file);
+    expectTeacher(await fromTorch.readTensors('teacher.safetensors'));
+    expect(hashesOf(fromSafetensors)).toEqual(hashesOf(fromTorch));
+    expect(fromTorch.has('stats.safetensors')).toBe(true);
+    expect(fromTorch.has('curves.json')).toBe(false);
+  });
+
+  test('the same weights under another path are the same teacher; other weights are another', async () => {
+    const copied = at('copied.pth');
+    await cp(pth, copied);
+    const [here, there] = [await squeeze('here', pth), await squeeze('there', copied)];
+    expect(there.id).toBe(here.id);
+    const weights = await readWeights(pth);
+    arrayOf(weights['classifier.bias']!, 'F32')[0]! += 1;
+    await writeSafetensors(at('changed.safetensors'), weights);
+    expect((await squeeze('changed', at('changed.safetensors'))).manifest.key).not.toBe(here.manifest.key);
+  });
+
+  test('weights of another architecture are refused by the names of their tensors', async () => {
+    const wide = await refusal(() => squeeze('wide', pth, { widths: [8, 8] }));
+    expect(wide.code).toBe('E_MISMATCH');
+    expect(wide.message).toContain('features.0.conv.weight');
+    const deep = await refusal(() => squeeze('deep', pth, { widths: [4, 4, 4] }));
+    expect(deep.code).toBe('E_MISMATCH');
+    expect(deep.message).toContain('features.2.conv.weight');
+    const resnet = await refusal(() => squeeze('resnet', pth, { arch: 'resnet18' }));
+    expect(resnet.code).toBe('E_MISMATCH');
+    expect(resnet.message).toMatch(/conv1\.weight/);
+  });
+
+  test('a small-stem net refuses the 7x7 convolution of an ImageNet stem by name', async () => {
+    const model = loadNative().createModel({
+      arch: 'resnet18',
+      numClasses: 3,
+      inChannels: 1,
+      inputSize: 32,
+      options: { stem: 'imagenet', widths: [1], pooling: 'avg' },
+      device: 'cpu',
+      seed: 1n,
+    });
+    await writeSafetensors(at('imagenet.safetensors'), model.stateDict());
+    model.dispose();
+    const error = await refusal(() => squeeze('stem', at('imagenet.safetensors'), { arch: 'resnet18', stem: 'small' }));
+    expect(error.code).toBe('E_MISMATCH');
+    expect(error.message).toContain('conv1.weight');
+    expect(error.message).toMatch(/7/);
+  });
+
+  test('weights that are not there are E_DATA with the path', async () => {
+    const error = await refusal(() => squeeze('absent', at('absent.pth')));
+    expect(error.code).toBe('E_DATA');
+    expect(error.details.path).toBe(at('absent.pth'));
+  });
+});
