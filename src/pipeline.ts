@@ -23,7 +23,12 @@ export function labelsFolder(config: Config): 'prune' | 'relabel' {
 
 /** The stages of a run in order: the distilled set first, then the controls asked for. */
 export function pipelineNodes(config: Config): Node[] {
-  const node = (name: StageName, folder: string, inputs: Node['inputs'], of: Config = config): Node => ({ stage: stageNamed(name), folder, inputs, config: of });
+  const node = (name: StageName, folder: string, inputs: Node['inputs'], of: Config = config): Node => ({
+    stage: stageNamed(name),
+    folder,
+    inputs,
+    config: of,
+  });
   /** relabel to evaluate on the images of one folder. */
   const chain = (prefix: string, images: string, of: Config): Node[] => [
     node('relabel', `${prefix}relabel`, { teacher: 'squeeze', images }, of),
@@ -31,7 +36,11 @@ export function pipelineNodes(config: Config): Node[] {
     node('train', `${prefix}train`, { images, labels: prefix + labelsFolder(of) }, of),
     node('evaluate', `${prefix}evaluate`, { students: `${prefix}train` }, of),
   ];
-  const nodes = [node('squeeze', 'squeeze', {}), node('synthesize', 'synthesize', { teacher: 'squeeze' }), ...chain('', 'synthesize', config)];
+  const nodes = [
+    node('squeeze', 'squeeze', {}),
+    node('synthesize', 'synthesize', { teacher: 'squeeze' }),
+    ...chain('', 'synthesize', config),
+  ];
   if (config.controls.length === 0) return nodes;
   const real: Config = { ...config, synthesize: { ...config.synthesize, method: 'random' } };
   nodes.push(node('synthesize', 'random/synthesize', {}, real));

@@ -2,26 +2,26 @@
 // an unchanged stage twice. Everything a stage needs is opened here: inputs, outside data, native code, the draft.
 
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { access, constants, mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { availableMemory } from 'node:process';
-import { dirname, join } from 'node:path';
-import { loadNative, loadedNative } from './addon.ts';
+import { loadedNative, loadNative } from './addon.ts';
 import { type Artifact, openArtifact, openDraft, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
 import { guarded, hashFile, writeFileAtomic } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { cudaDriver, cudaObstacle } from './cuda.ts';
 import type { Dataset } from './datasets/types.ts';
 import { expected, LpldError, toLpldError } from './errors.ts';
-import { locateLibtorch } from './libtorch.ts';
 import { LabelStore } from './labels.ts';
+import { locateLibtorch } from './libtorch.ts';
 import { startMeter } from './meter.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
 import type { ProgressSink } from './progress.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
+import { STAGES } from './stages/index.ts';
 import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
 import type { Runtime, StageName } from './stages/types.ts';
-import { STAGES } from './stages/index.ts';
 
 export interface RuntimeOptions {
   readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
@@ -88,31 +88,53 @@ interface Prepared {
 }
 
 /** Opens and checks what a stage reads and works out its key. */
-async function prepare(node: Node, folders: Readonly<Record<string, string>>, runtime: Runtime, dataset: DatasetOnce): Promise<Prepared> {
+async function prepare(
+  node: Node,
+  folders: Readonly<Record<string, string>>,
+  runtime: Runtime,
+  dataset: DatasetOnce,
+): Promise<Prepared> {
   const { stage, config } = node;
   const needs = stage.needs(config);
   const inputs: Record<string, Artifact> = {};
   for (const role of needs.roles) {
     const dir = folders[role];
-    if (dir === undefined) throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
+    if (dir === undefined)
+      throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
     const artifact = await openArtifact(dir);
     const makers = ROLES[role]!;
     if (!makers.includes(artifact.manifest.stage as StageName))
-      throw new LpldError('E_MISMATCH', expected(`an artifact of ${makers.join(' or ')}`, `--${role}`, `one of ${artifact.manifest.stage}`), { path: dir });
+      throw new LpldError(
+        'E_MISMATCH',
+        expected(`an artifact of ${makers.join(' or ')}`, `--${role}`, `one of ${artifact.manifest.stage}`),
+        { path: dir },
+      );
     inputs[role] = artifact;
   }
-  const ids: Record<string, string> = Object.fromEntries(Object.entries(inputs).map(([role, artifact]) => [role, artifact.id]));
+  const ids: Record<string, string> = Object.fromEntries(
+    Object.entries(inputs).map(([role, artifact]) => [role, artifact.id]),
+  );
   const data = needs.dataset ? await dataset(config) : null;
   if (data !== null) ids['dataset'] = data.id;
-  if (stage.name === 'squeeze' && config.squeeze.weights !== null) ids['weights'] = await hashFile(config.squeeze.weights);
+  if (stage.name === 'squeeze' && config.squeeze.weights !== null)
+    ids['weights'] = await hashFile(config.squeeze.weights);
   const { labels, images } = inputs;
   if (labels !== undefined) {
     const madeFrom = labels.manifest.inputs['images'];
     if (images !== undefined && madeFrom !== images.id)
-      throw new LpldError('E_MISMATCH', expected(`labels of the images ${images.id.slice(0, 12)}`, 'labels', `labels of ${madeFrom?.slice(0, 12)}`, 'relabel these images, or give the images the labels were made from'), {
-        labels: labels.dir,
-        images: images.dir,
-      });
+      throw new LpldError(
+        'E_MISMATCH',
+        expected(
+          `labels of the images ${images.id.slice(0, 12)}`,
+          'labels',
+          `labels of ${madeFrom?.slice(0, 12)}`,
+          'relabel these images, or give the images the labels were made from',
+        ),
+        {
+          labels: labels.dir,
+          images: images.dir,
+        },
+      );
     if (images === undefined && madeFrom !== undefined) ids['images'] = madeFrom; // a pruned store still says whose labels it holds
   }
   const header: StageHeader = {
@@ -126,21 +148,53 @@ async function prepare(node: Node, folders: Readonly<Record<string, string>>, ru
   return { inputs, dataset: data, header };
 }
 
+/**
+ * Makes a folder to write into, with its parents, one by one: Node's recursive mkdir tells of a read-only file system as
+ * of a missing folder.
+ * @throws {LpldError} E_DEVICE if it cannot be made or written; E_CONFIG if a file is in the way
+ */
+async function makeFolder(dir: string): Promise<void> {
+  await guarded(dir, async () => {
+    if (!existsSync(dir)) {
+      await makeFolder(dirname(resolve(dir)));
+      await mkdir(dir).catch((e: { code?: string }) => {
+        if (e.code !== 'EEXIST') throw e; // made by somebody else meanwhile
+      });
+    }
+    if (!(await stat(dir)).isDirectory())
+      throw new LpldError('E_CONFIG', expected('a folder', '--out', dir, 'a file of that name is in the way'), {
+        path: dir,
+      });
+    await access(dir, constants.W_OK);
+  });
+}
+
 async function existing(dir: string): Promise<Artifact | null> {
   return existsSync(join(dir, 'manifest.json')) ? openArtifact(dir) : null;
 }
 
 /** Runs one prepared stage into `dir`, or keeps what stands there under the same key. */
-async function make(node: Node, dir: string, prepared: Prepared, runtime: Runtime, progress: ProgressSink): Promise<Artifact> {
+async function make(
+  node: Node,
+  dir: string,
+  prepared: Prepared,
+  runtime: Runtime,
+  progress: ProgressSink,
+): Promise<Artifact> {
   const found = await existing(dir);
   if (found !== null && found.manifest.key === stageKey(prepared.header)) return found;
   throwIfCancelled(runtime.signal);
   const native = loadNative(deviceClass(runtime));
-  await guarded(dir, () => mkdir(dirname(dir), { recursive: true }));
+  await makeFolder(dirname(dir));
   const draft = await openDraft(dir, prepared.header);
   const meter = startMeter();
   const stop = async (): Promise<void> => {
-    const machine = { device: runtime.device, threads: runtime.threads, node: process.version, libtorch: loadedNative()?.libtorch.version ?? null };
+    const machine = {
+      device: runtime.device,
+      threads: runtime.threads,
+      node: process.version,
+      libtorch: loadedNative()?.libtorch.version ?? null,
+    };
     await draft.note({ ...meter(), ...machine });
   };
   const stageProgress = progress.stage(node.folder);
@@ -153,7 +207,15 @@ async function make(node: Node, dir: string, prepared: Prepared, runtime: Runtim
     return publish.call(draft, summary);
   };
   try {
-    await node.stage.run({ config: node.config, runtime, native, inputs: prepared.inputs, dataset: prepared.dataset, draft, progress: stageProgress });
+    await node.stage.run({
+      config: node.config,
+      runtime,
+      native,
+      inputs: prepared.inputs,
+      dataset: prepared.dataset,
+      draft,
+      progress: stageProgress,
+    });
   } catch (thrown) {
     if (!published) await stop().catch(() => {}); // the disk may be the reason
     throw toLpldError(thrown); // native errors are plain objects
@@ -176,7 +238,8 @@ const COMPARED = ['seed', 'dataset', 'squeeze', 'synthesize', 'relabel', 'prune'
 
 /** Dotted keys in which two configs differ, of those that can change a result. */
 export function differingKeys(a: unknown, b: unknown, prefix = ''): string[] {
-  const isSection = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
+  const isSection = (v: unknown): v is Record<string, unknown> =>
+    typeof v === 'object' && v !== null && !Array.isArray(v);
   if (!isSection(a) || !isSection(b)) return JSON.stringify(a) === JSON.stringify(b) ? [] : [prefix];
   const keys = prefix === '' ? COMPARED : [...new Set([...Object.keys(a), ...Object.keys(b)])];
   return keys.flatMap((key) => differingKeys(a[key], b[key], prefix === '' ? key : `${prefix}.${key}`));
@@ -189,9 +252,15 @@ async function checkConfig(config: Config, options: RunOptions): Promise<void> {
   const before = await readJsonFile<Config>(path);
   const keys = differingKeys(before, config);
   if (keys.length === 0) return;
-  const value = (of: unknown, key: string) => JSON.stringify(key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of));
+  const value = (of: unknown, key: string) =>
+    JSON.stringify(
+      key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of),
+    );
   const shown = keys.slice(0, 5).map((key) => `${key} was ${value(before, key)} and is ${value(config, key)}`);
-  const first = STAGES.find((stage) => keys.some((key) => key === 'seed' || key.startsWith('dataset') || key.startsWith(`${stage.name}.`)))?.name ?? 'squeeze';
+  const first =
+    STAGES.find((stage) =>
+      keys.some((key) => key === 'seed' || key.startsWith('dataset') || key.startsWith(`${stage.name}.`)),
+    )?.name ?? 'squeeze';
   throw new LpldError(
     'E_CONFIG',
     `the run folder ${options.out} was begun with another config: ${shown.join('; ')}${keys.length > 5 ? `; and ${keys.length - 5} more` : ''}\nuse --restart-from ${first}, or another --out`,
@@ -200,7 +269,11 @@ async function checkConfig(config: Config, options: RunOptions): Promise<void> {
 }
 
 /** Removes the artifacts of a stage and of all later ones; refuses when an earlier one would change too. */
-async function restart(nodes: readonly Node[], options: RunOptions, keyOf: (node: Node) => Promise<string | null>): Promise<void> {
+async function restart(
+  nodes: readonly Node[],
+  options: RunOptions,
+  keyOf: (node: Node) => Promise<string | null>,
+): Promise<void> {
   const order = STAGES.map((stage) => stage.name);
   const from = order.indexOf(options.restartFrom!);
   const later = nodes.filter((node) => order.indexOf(node.stage.name) >= from);
@@ -209,7 +282,11 @@ async function restart(nodes: readonly Node[], options: RunOptions, keyOf: (node
     if (found === null) continue;
     const key = await keyOf(node);
     if (key !== null && key !== found.manifest.key)
-      throw new LpldError('E_CONFIG', `the new config changes ${node.stage.name}, which comes before ${options.restartFrom}\nuse --restart-from ${node.stage.name}, or another --out`, { stage: node.stage.name });
+      throw new LpldError(
+        'E_CONFIG',
+        `the new config changes ${node.stage.name}, which comes before ${options.restartFrom}\nuse --restart-from ${node.stage.name}, or another --out`,
+        { stage: node.stage.name },
+      );
   }
   for (const node of later) {
     const dir = join(options.out, node.folder);
@@ -218,7 +295,12 @@ async function restart(nodes: readonly Node[], options: RunOptions, keyOf: (node
 }
 
 /** What a run would do, stage by stage, without doing it. */
-export async function planPipeline(config: Config, options: RunOptions): Promise<{ stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number; note: string }[] }> {
+export async function planPipeline(
+  config: Config,
+  options: RunOptions,
+): Promise<{
+  stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number; note: string }[];
+}> {
   await checkConfig(config, options);
   const runtime = resolveRuntime(options);
   const dataset = datasetOnce(runtime);
@@ -233,7 +315,9 @@ export async function planPipeline(config: Config, options: RunOptions): Promise
     if (inputsKept && order.indexOf(node.stage.name) < from) {
       const found = await existing(dir);
       if (found !== null) {
-        const folders = Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
+        const folders = Object.fromEntries(
+          Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]),
+        );
         const { header } = await prepare(node, folders, runtime, dataset);
         if (stageKey(header) === found.manifest.key) action = 'keep';
       }
@@ -249,6 +333,7 @@ export async function planPipeline(config: Config, options: RunOptions): Promise
  * @throws {LpldError} E_CONFIG for a folder in use or begun with another config; whatever a stage throws
  */
 export async function runPipeline(config: Config, options: RunOptions): Promise<RunReport> {
+  await makeFolder(options.out);
   const lock = lockRun(options.out);
   try {
     if (lock.message !== null) options.progress.stage('run').log(lock.message);
@@ -256,13 +341,16 @@ export async function runPipeline(config: Config, options: RunOptions): Promise<
     const runtime = resolveRuntime(options);
     const dataset = datasetOnce(runtime);
     const nodes = pipelineNodes(config);
-    const foldersOf = (node: Node) => Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
+    const foldersOf = (node: Node) =>
+      Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
     if (options.restartFrom !== undefined)
       await restart(nodes, options, async (node) => {
         if (Object.values(foldersOf(node)).some((dir) => !existsSync(join(dir, 'manifest.json')))) return null;
         return stageKey((await prepare(node, foldersOf(node), runtime, dataset)).header);
       });
-    await writeFileAtomic(join(options.out, 'config.json'), [new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`)]);
+    await writeFileAtomic(join(options.out, 'config.json'), [
+      new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`),
+    ]);
     const made = new Map<string, Artifact>();
     for (const node of nodes) {
       const prepared = await prepare(node, foldersOf(node), runtime, dataset);
@@ -284,8 +372,17 @@ async function reportOf(config: Config, out: string, made: ReadonlyMap<string, A
   const images = made.get('synthesize')!.manifest.files.filter((file) => file.path.startsWith('images/'));
   const stages: StageReport[] = [];
   for (const [folder, artifact] of made) {
-    const run = JSON.parse(await readFile(join(artifact.dir, 'run.json'), 'utf8')) as { seconds?: number; peakBytes?: number };
-    stages.push({ name: artifact.manifest.stage, folder, seconds: run.seconds ?? 0, peakBytes: run.peakBytes ?? 0, id: artifact.id });
+    const run = JSON.parse(await readFile(join(artifact.dir, 'run.json'), 'utf8')) as {
+      seconds?: number;
+      peakBytes?: number;
+    };
+    stages.push({
+      name: artifact.manifest.stage,
+      folder,
+      seconds: run.seconds ?? 0,
+      peakBytes: run.peakBytes ?? 0,
+      id: artifact.id,
+    });
   }
   const [random, randomSoft] = [summary<Score>('random-hard/evaluate'), summary<Score>('random/evaluate')];
   return {

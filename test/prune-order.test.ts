@@ -26,7 +26,10 @@ const relabel = (folder: string, options: Record<string, unknown>): Promise<Arti
   });
 
 const prune = (folder: string, labels: string, options: Record<string, unknown>): Promise<Artifact> =>
-  runStage('prune', tiny({ prune: options }), { ...optionsOf(join(root, folder)), inputs: { labels: join(root, labels) } });
+  runStage('prune', tiny({ prune: options }), {
+    ...optionsOf(join(root, folder)),
+    inputs: { labels: join(root, labels) },
+  });
 
 describe.each([
   [true, 'derived'],
@@ -58,7 +61,10 @@ describe.each([
     expect(shards.length).toBeGreaterThanOrEqual(pruneRatio === 0.5 ? 2 : 1);
     await using store = await LabelStore.open(await openArtifact(after.dir, { verify: true }));
     const perEpoch = dropLast ? 1 : 2; // 6 images in batches of 4
-    expect(store.numRecords).toBe(Math.floor((1 - pruneRatio) * (keep === 'random-epochs' ? 20 : 20 * perEpoch)) * (keep === 'random-epochs' ? perEpoch : 1));
+    expect(store.numRecords).toBe(
+      Math.floor((1 - pruneRatio) * (keep === 'random-epochs' ? 20 : 20 * perEpoch)) *
+        (keep === 'random-epochs' ? perEpoch : 1),
+    );
     if (keep !== 'prefix') expect(store.recordIds.at(-1)).toBeGreaterThanOrEqual(store.numRecords); // not the first ones
     expect((await openArtifact(full.dir, { verify: true })).id).toBe(full.id); // the store pruned from is untouched
   });

@@ -2,7 +2,7 @@
 // every batch it feeds; labelling and training must give equal hashes for equal Recipes, whether those were drawn again
 // or stored, and other hashes for any change of a Recipe.
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -17,7 +17,7 @@ import { resolveRuntime, runStage } from '../src/run.ts';
 import { type DatasetFacts, inputSpec, loadStore, loadTeacher, storeSizes } from '../src/stages/shared.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
 import { batchesOf, EXACT, quiet } from './util/native.ts';
-import { inputsIn, makeChain, optionsOf, tiny } from './util/tiny.ts';
+import { hashesOf, inputsIn, makeChain, optionsOf, tiny } from './util/tiny.ts';
 
 const config = tiny({
   dataset: { inputSize: 12, storedSize: 10 },
@@ -46,8 +46,12 @@ function derived(recordIds: readonly number[]): Recipes {
 }
 
 async function label(recipes: Recipes): Promise<{ pixelHash: string; tensors: TensorMap }> {
-  return native.label(teacher, store, { ...EXACT, recipes, input, codec: 'dense:f16', basis: {}, hashPixels: true }, quiet)
-    .promise;
+  return native.label(
+    teacher,
+    store,
+    { ...EXACT, recipes, input, codec: 'dense:f16', basis: {}, hashPixels: true },
+    quiet,
+  ).promise;
 }
 
 /** One pass of a fresh student over the Recipes, soft or hard. */
@@ -132,6 +136,21 @@ test('a store with derived Recipes replays the pixels of the one that stored the
   expect(await train(derived([...mine.recordIds]), mine.tensors)).toBe(await train(stored, theirs.tensors));
 });
 
+test('the train stage reads a pruned pool alike with derived and with stored Recipes: equal students', async () => {
+  const made: Record<string, string>[] = [];
+  for (const recipes of ['derived', 'explicit'] as const) {
+    const own = tiny({ ...config, relabel: { ...config.relabel, recipes, pruneRatio: 0.5 }, train: { epochs: 6 } });
+    const dir = join(root, `pool-${recipes}`);
+    const { images, teacher: squeezed } = inputsIn(root, 'relabel', []) as { images: string; teacher: string };
+    const labels = join(dir, 'relabel');
+    await mkdir(dir);
+    await runStage('relabel', own, { ...optionsOf(labels), inputs: { images, teacher: squeezed } });
+    const students = await runStage('train', own, { ...optionsOf(join(dir, 'train')), inputs: { images, labels } });
+    made.push(hashesOf(students));
+  }
+  expect(made[1]).toEqual(made[0]);
+});
+
 /** A copy of a tensor with one element changed. */
 function changed(view: TensorView, at: number, to: (value: number) => number): TensorView {
   const data = view.data.slice();
@@ -150,15 +169,26 @@ test('any change of what is seen changes the hash: crop, flip, image, partner, b
   expect(box[4 * row + 2]! * box[4 * row + 3]!, 'the box of the batch has pixels').toBeGreaterThan(0);
   const side = input.size;
   const changes: Record<string, Partial<Recipes>> = {
-    'crop height': { crop: changed(recipes.crop, 4 * row + 2, (h) => (h > 1 ? h - 1 : crops[4 * row]! > 0 ? 1 : h + 1)) },
+    'crop height': {
+      crop: changed(recipes.crop, 4 * row + 2, (h) => (h > 1 ? h - 1 : crops[4 * row]! > 0 ? 1 : h + 1)),
+    },
     flip: { flip: changed(recipes.flip, row, (f) => 1 - f) },
     image: { index: changed(recipes.index, row, (i) => (i + 1) % store.count) },
     partner: { mixIndex: changed(recipes.mixIndex, row, (i) => (i + 1) % 4) },
     'box place': {
-      mixBox: changed(recipes.mixBox, 4 * row, (top) => (top > 0 ? top - 1 : top + box[4 * row + 2]! < side ? top + 1 : top)),
+      mixBox: changed(recipes.mixBox, 4 * row, (top) =>
+        top > 0 ? top - 1 : top + box[4 * row + 2]! < side ? top + 1 : top,
+      ),
     },
     'box height': { mixBox: changed(recipes.mixBox, 4 * row + 2, (h) => h - 1) },
-    lambda: { lambda: { ...recipes.lambda, data: new Uint8Array(Float32Array.from(arrayOf(recipes.lambda, 'F32'), (l, i) => (i === row ? l / 2 : l)).buffer) } },
+    lambda: {
+      lambda: {
+        ...recipes.lambda,
+        data: new Uint8Array(
+          Float32Array.from(arrayOf(recipes.lambda, 'F32'), (l, i) => (i === row ? l / 2 : l)).buffer,
+        ),
+      },
+    },
   };
   for (const [what, change] of Object.entries(changes))
     expect((await label({ ...recipes, ...change })).pixelHash, what).not.toBe(pixelHash);

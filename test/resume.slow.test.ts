@@ -88,7 +88,9 @@ async function live(out: string, plan: (place: string) => number | null): Promis
   return { code, signal, place, resumed, err };
 }
 
-test('after at least 20 SIGKILLs over all stages every artifact equals that of an uninterrupted run', { timeout: 240_000 }, async () => {
+test('after at least 20 SIGKILLs over all stages every artifact equals that of an uninterrupted run', {
+  timeout: 240_000,
+}, async () => {
   const whole = join(root, 'whole');
   const began = performance.now();
   const untouched = await live(whole, () => null);
@@ -131,6 +133,7 @@ test('after at least 20 SIGKILLs over all stages every artifact equals that of a
   expect(kills).toBeGreaterThanOrEqual(20);
   for (const place of ['teacher', 'class statistics', 'synthesize', 'relabel', 'train'])
     expect(killed[place] ?? 0, `kills in ${place}`).toBeGreaterThan(0);
-  for (const stage of ['squeeze', 'synthesize', 'relabel', 'train']) expect(resumed, 'went on, not from zero').toContain(stage);
+  for (const stage of ['squeeze', 'synthesize', 'relabel', 'train'])
+    expect(resumed, 'went on, not from zero').toContain(stage);
   expect(await idsOf(out, config)).toEqual(wanted);
 });

@@ -48,7 +48,10 @@ const artifactsIn = (files: Record<string, string>): Record<string, string> =>
 
 describe('a finished run', () => {
   test('has every stage, both controls, the reports and no leftovers', async () => {
-    const report = JSON.parse(await readFile(join(finished, 'report.json'), 'utf8')) as Record<string, { top1: number }>;
+    const report = JSON.parse(await readFile(join(finished, 'report.json'), 'utf8')) as Record<
+      string,
+      { top1: number }
+    >;
     for (const part of ['teacher', 'student', 'random', 'randomSoft'])
       expect(report[part]!.top1 >= 0 && report[part]!.top1 <= 1, part).toBe(true);
     const html = await readFile(join(finished, 'report.html'), 'utf8');
@@ -104,7 +107,10 @@ describe('another config', () => {
 
   test('differingKeys looks into sections, compares lists whole and leaves out what changes no result', () => {
     expect(differingKeys(config, { ...config, name: 'x', description: 'y', controls: [] })).toEqual([]);
-    expect(differingKeys(config, tiny({ seed: 1, squeeze: { widths: [4, 5] }, train: { students: 2 } }))).toEqual(['seed', 'squeeze.widths']);
+    expect(differingKeys(config, tiny({ seed: 1, squeeze: { widths: [4, 5] }, train: { students: 2 } }))).toEqual([
+      'seed',
+      'squeeze.widths',
+    ]);
   });
 
   test('a damaged config.json is E_DATA with its path', async () => {
@@ -169,7 +175,9 @@ describe('the lock', () => {
     await writeFile(join(out, LOCK_FILE), JSON.stringify(lock));
     const { sink, steps } = watching();
     await runPipeline(config, optionsOf(out, { progress: sink }));
-    expect(steps.map((step) => step.line).join('\n')).toMatch(new RegExp(`broke a stale lock .*process ${pid} is gone`));
+    expect(steps.map((step) => step.line).join('\n')).toMatch(
+      new RegExp(`broke a stale lock .*process ${pid} is gone`),
+    );
   });
 
   test('is given back after a failure', async () => {
@@ -186,7 +194,8 @@ describe('--dry-run', () => {
     for (const { bytes, seconds } of stages) expect(bytes > 0 && seconds > 0).toBe(true);
     return Object.fromEntries(stages.map(({ folder, action }) => [folder, action]));
   };
-  const all = (action: (folder: string) => string) => Object.fromEntries(folders.map((folder) => [folder, action(folder)]));
+  const all = (action: (folder: string) => string) =>
+    Object.fromEntries(folders.map((folder) => [folder, action(folder)]));
 
   test('of a new folder runs everything and makes no folder', async () => {
     const out = join(root, 'nothing');

@@ -234,7 +234,9 @@ export function addGlobals(program: Command): void {
     ),
     new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
     new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
-    new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(seconds),
+    new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(
+      seconds,
+    ),
     new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(
       integer('--seed', 0),
     ),

@@ -5,7 +5,17 @@ import { expected, LpldError } from '../errors.ts';
 import { evaluationRecipes } from '../recipe.ts';
 import { score } from '../report/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { type Architecture, type DatasetFacts, execution, inputSpec, loadStore, precisionOption, runJob, storeSizes, testTransform } from './shared.ts';
+import {
+  type Architecture,
+  type DatasetFacts,
+  execution,
+  inputSpec,
+  loadStore,
+  precisionOption,
+  runJob,
+  storeSizes,
+  testTransform,
+} from './shared.ts';
 import { studentFile } from './train.ts';
 import type { Stage } from './types.ts';
 
@@ -31,7 +41,11 @@ export const evaluate: Stage = {
   precision: (config) => config.evaluate.precision,
   estimate(config) {
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
-    return { bytes: 1000, seconds: secondsOf(flops * 10_000 * config.train.students, config.evaluate.precision), note: 'for 10,000 test images' };
+    return {
+      bytes: 1000,
+      seconds: secondsOf(flops * 10_000 * config.train.students, config.evaluate.precision),
+      note: 'for 10,000 test images',
+    };
   },
 
   async run({ config, native, runtime, inputs, draft, dataset, progress }) {
@@ -39,11 +53,18 @@ export const evaluate: Stage = {
     const facts = await students.readJson<DatasetFacts>('input.json');
     const architecture = await students.readJson<Architecture>('model.json');
     if (dataset?.test == null)
-      throw new LpldError('E_DATA', expected('a test split', `dataset ${dataset?.name}`, 'none', 'evaluation needs real test images'));
+      throw new LpldError(
+        'E_DATA',
+        expected('a test split', `dataset ${dataset?.name}`, 'none', 'evaluation needs real test images'),
+      );
     if (dataset.classNames.length !== architecture.numClasses || dataset.channels !== architecture.inChannels)
       throw new LpldError(
         'E_MISMATCH',
-        expected(`a dataset of ${architecture.numClasses} classes and ${architecture.inChannels} channels`, 'dataset', `${dataset.classNames.length} classes and ${dataset.channels} channels`),
+        expected(
+          `a dataset of ${architecture.numClasses} classes and ${architecture.inChannels} channels`,
+          'dataset',
+          `${dataset.classNames.length} classes and ${dataset.channels} channels`,
+        ),
       );
     const store = await loadStore(native, runtime, dataset.test, dataset.channels, testTransform(config));
     const input = inputSpec(native, facts);
@@ -56,7 +77,11 @@ export const evaluate: Stage = {
     for (let number = 0; number < count; number++) {
       const model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
       model.loadStateDict(await students.readTensors(studentFile(number)));
-      const { top1, top5, loss } = await runJob(runtime.signal, (on) => native.evaluate(model, store, spec, on), (p) => progress.update(number * steps + p.done));
+      const { top1, top5, loss } = await runJob(
+        runtime.signal,
+        (on) => native.evaluate(model, store, spec, on),
+        (p) => progress.update(number * steps + p.done),
+      );
       runs.push({ top1, top5, loss });
       progress.update((number + 1) * steps);
       model.dispose();

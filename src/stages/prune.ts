@@ -5,8 +5,8 @@
 import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore, LabelWriter } from '../labels.ts';
-import { labelPlan, planRows } from '../plan.ts';
 import type { Keep } from '../plan.ts';
+import { labelPlan, planRows } from '../plan.ts';
 import { planOptions, pruneRatioOption } from './relabel.ts';
 import { throwIfCancelled } from './shared.ts';
 import type { Stage } from './types.ts';
@@ -36,16 +36,31 @@ export const prune: Stage = {
   async run({ config, inputs, draft, progress, runtime }) {
     const { pruneRatio, keep } = config.prune;
     await using store = await LabelStore.open(inputs['labels']!);
-    const made = store.index.plan as unknown as { images: number; batch: number; epochs: number; pruneRatio: number; dropLast: boolean; keep: Keep };
+    const made = store.index.plan as unknown as {
+      images: number;
+      batch: number;
+      epochs: number;
+      pruneRatio: number;
+      dropLast: boolean;
+      keep: Keep;
+    };
     if (made.pruneRatio !== 0)
       throw new LpldError(
         'E_MISMATCH',
-        expected('labels that were not pruned before', 'labels', `a store pruned with ratio ${made.pruneRatio}`, 'prune the full store, or relabel with this ratio'),
+        expected(
+          'labels that were not pruned before',
+          'labels',
+          `a store pruned with ratio ${made.pruneRatio}`,
+          'prune the full store, or relabel with this ratio',
+        ),
       );
     const plan = labelPlan({ ...made, pruneRatio, keep, seed: BigInt(store.index.seed) });
     const { format: _, shards: __, ...header } = store.index;
     const { images, batch, epochs, dropLast } = made;
-    const writer = await LabelWriter.open(draft, { ...header, plan: { images, batch, epochs, pruneRatio, dropLast, keep } });
+    const writer = await LabelWriter.open(draft, {
+      ...header,
+      plan: { images, batch, epochs, pruneRatio, dropLast, keep },
+    });
     await writer.writeBasis(store.basis);
     const position = new Map(Array.from(store.recordIds, (id, i) => [id, i]));
     const wanted = writer.remaining(plan.recordIds);
@@ -61,6 +76,11 @@ export const prune: Stage = {
     }
     await writer.finish();
     progress.finish();
-    await draft.publish({ records: plan.recordIds.length, rows: planRows(plan).kept, codec: store.index.codec, recipes: store.index.recipes });
+    await draft.publish({
+      records: plan.recordIds.length,
+      rows: planRows(plan).kept,
+      codec: store.index.codec,
+      recipes: store.index.recipes,
+    });
   },
 };

@@ -10,7 +10,17 @@ import type { LabelSpec } from '../native.ts';
 import { type LabelPlan, labelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { type DatasetFacts, execution, inputSpec, inSegments, loadStore, loadTeacher, precisionOption, runJob, storeSizes } from './shared.ts';
+import {
+  type DatasetFacts,
+  execution,
+  inputSpec,
+  inSegments,
+  loadStore,
+  loadTeacher,
+  precisionOption,
+  runJob,
+  storeSizes,
+} from './shared.ts';
 import { type AugmentConfig, augmentOptions, augmentSpec } from './training.ts';
 import type { Stage } from './types.ts';
 
@@ -19,9 +29,17 @@ export const STREAM_VERSION = 1;
 
 export const planOptions = {
   dropLast: z.boolean().default(true).describe('leave out the short last batch of every label epoch'),
-  keep: z.enum(['prefix', 'random-epochs', 'random-batches']).default('prefix').describe('which records survive pruning'),
+  keep: z
+    .enum(['prefix', 'random-epochs', 'random-batches'])
+    .default('prefix')
+    .describe('which records survive pruning'),
 };
-export const pruneRatioOption = z.number().min(0).lt(1).default(0).describe('share of the records thrown away; 0.9 is 10x');
+export const pruneRatioOption = z
+  .number()
+  .min(0)
+  .lt(1)
+  .default(0)
+  .describe('share of the records thrown away; 0.9 is 10x');
 
 export const relabelOptions = z.strictObject({
   batch: z.int().min(1).default(50).describe('images per record; students train on whole records'),
@@ -29,8 +47,13 @@ export const relabelOptions = z.strictObject({
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),
   codec: z.string().default('dense:f16').describe('how logits are stored'),
-  recipes: z.enum(['derived', 'explicit']).default('derived').describe('regenerate crops, flips and mixes from the seed (0 bytes), or store them'),
-  pruneRatio: pruneRatioOption.describe('make only this kept part: share of the records never made; prune can thin further from 0 only'),
+  recipes: z
+    .enum(['derived', 'explicit'])
+    .default('derived')
+    .describe('regenerate crops, flips and mixes from the seed (0 bytes), or store them'),
+  pruneRatio: pruneRatioOption.describe(
+    'make only this kept part: share of the records never made; prune can thin further from 0 only',
+  ),
   ...planOptions,
   recordsPerShard: z.int().min(1).default(1024).describe('record ids of one shard file'),
   precision: precisionOption,
@@ -38,12 +61,20 @@ export const relabelOptions = z.strictObject({
 type RelabelConfig = z.infer<typeof relabelOptions>;
 
 /** The plan a label store's index keeps, and the one the published pool is cut from. */
-export function planFor(options: Pick<RelabelConfig, 'batch' | 'epochs' | 'dropLast' | 'keep' | 'pruneRatio'>, images: number, seed: bigint): LabelPlan {
+export function planFor(
+  options: Pick<RelabelConfig, 'batch' | 'epochs' | 'dropLast' | 'keep' | 'pruneRatio'>,
+  images: number,
+  seed: bigint,
+): LabelPlan {
   const { epochs, dropLast, keep, pruneRatio } = options;
   return labelPlan({ images, batch: Math.min(options.batch, images), epochs, pruneRatio, dropLast, keep, seed });
 }
 
-export function labelHeader(options: RelabelConfig, plan: LabelPlan, facts: { numClasses: number; inputSize: number; seed: number }): LabelHeader {
+export function labelHeader(
+  options: RelabelConfig,
+  plan: LabelPlan,
+  facts: { numClasses: number; inputSize: number; seed: number },
+): LabelHeader {
   const { images, batch, epochs, pruneRatio, dropLast, keep } = plan;
   const { cropScale, flip, mix } = options;
   return {
@@ -96,7 +127,10 @@ export const relabel: Stage = {
     const input = inputSpec(native, facts);
     const sizes = storeSizes(store);
     const plan = planFor(o, store.count, seed);
-    const writer = await LabelWriter.open(draft, labelHeader(o, plan, { numClasses: facts.classNames.length, inputSize: facts.inputSize, seed: config.seed }));
+    const writer = await LabelWriter.open(
+      draft,
+      labelHeader(o, plan, { numClasses: facts.classNames.length, inputSize: facts.inputSize, seed: config.seed }),
+    );
     const wanted = writer.remaining(plan.recordIds);
     const offset = plan.recordIds.length - wanted.length;
     const bytesPerRecord = plan.batch * facts.classNames.length * 4;
@@ -110,11 +144,33 @@ export const relabel: Stage = {
       saveSeconds: Number.POSITIVE_INFINITY, // shards are the saved state
       async run(first, last) {
         const recordIds = wanted.slice(first, last);
-        const recipes = drawRecipes(recordBatches(plan, seed, recordIds), { seed, augment: augmentSpec(o), sizes, inputSize: input.size, purposes: LABEL_STREAMS });
-        const spec: LabelSpec = { ...execution(runtime, o.precision), recipes, input, codec: o.codec, basis: {}, hashPixels: false };
-        const result = await runJob(runtime.signal, (on) => native.label(model, store, spec, on), (p) => progress.update(offset + first + p.done));
+        const recipes = drawRecipes(recordBatches(plan, seed, recordIds), {
+          seed,
+          augment: augmentSpec(o),
+          sizes,
+          inputSize: input.size,
+          purposes: LABEL_STREAMS,
+        });
+        const spec: LabelSpec = {
+          ...execution(runtime, o.precision),
+          recipes,
+          input,
+          codec: o.codec,
+          basis: {},
+          hashPixels: false,
+        };
+        const result = await runJob(
+          runtime.signal,
+          (on) => native.label(model, store, spec, on),
+          (p) => progress.update(offset + first + p.done),
+        );
         agreed += result.agreement * recipes.index.shape[0]!;
-        await writer.append({ recordIds, offset: recipes.offset, recipes: o.recipes === 'explicit' ? recipes : null, tensors: result.tensors });
+        await writer.append({
+          recordIds,
+          offset: recipes.offset,
+          recipes: o.recipes === 'explicit' ? recipes : null,
+          tensors: result.tensors,
+        });
         progress.update(offset + last);
       },
       save: async () => {},
@@ -125,7 +181,11 @@ export const relabel: Stage = {
     progress.finish();
     store.dispose();
     model.dispose();
-    await draft.publish({ records: plan.recordIds.length, rows: planRows(plan).kept, codec: o.codec, recipes: o.recipes });
+    await draft.publish({
+      records: plan.recordIds.length,
+      rows: planRows(plan).kept,
+      codec: o.codec,
+      recipes: o.recipes,
+    });
   },
 };
-

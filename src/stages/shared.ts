@@ -5,9 +5,9 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { Artifact, ArtifactDraft } from '../artifact.ts';
 import type { Config } from '../config.ts';
-import type { Dataset, Split } from '../datasets/types.ts';
 import { openDataset } from '../datasets/index.ts';
-import { expected, LpldError } from '../errors.ts';
+import type { Dataset, Split } from '../datasets/types.ts';
+import { expected, LpldError, toLpldError } from '../errors.ts';
 import type {
   AppendSpec,
   Execution,
@@ -44,7 +44,10 @@ export function factsOf(dataset: Dataset, config: Config): DatasetFacts {
   const mean = config.dataset.mean ?? dataset.mean;
   const std = config.dataset.std ?? dataset.std;
   if (mean.length !== channels || std.length !== channels)
-    throw new LpldError('E_CONFIG', expected(`${channels} values`, 'dataset.mean and dataset.std', `${mean.length} and ${std.length}`));
+    throw new LpldError(
+      'E_CONFIG',
+      expected(`${channels} values`, 'dataset.mean and dataset.std', `${mean.length} and ${std.length}`),
+    );
   return { name, channels, classNames, mean, std, inputSize: config.dataset.inputSize };
 }
 
@@ -91,11 +94,20 @@ export async function loadStore(
     if (here.length === labels.length) store.append(images, labels, { height, width, ...transform });
     else
       for (const i of here)
-        store.append(images.subarray(i * bytes, (i + 1) * bytes), labels.slice(i, i + 1), { height, width, ...transform });
+        store.append(images.subarray(i * bytes, (i + 1) * bytes), labels.slice(i, i + 1), {
+          height,
+          width,
+          ...transform,
+        });
     if (store.bytes > runtime.memory)
       throw new LpldError(
         'E_DEVICE',
-        expected(`at most ${runtime.memory} bytes of pixels`, 'memory', `${store.bytes} after ${store.count} of ${split.count} images`, 'raise --memory, or set dataset.storedSize'),
+        expected(
+          `at most ${runtime.memory} bytes of pixels`,
+          'memory',
+          `${store.bytes} after ${store.count} of ${split.count} images`,
+          'raise --memory, or set dataset.storedSize',
+        ),
         { reason: 'memory', bytes: store.bytes, memory: runtime.memory },
       );
   }
@@ -120,7 +132,11 @@ export type Architecture = Omit<ModelSpec, 'device' | 'seed'>;
 
 export const architectureOptions = {
   arch: z.string().default('convnet').describe('architecture: convnet, resnet18, resnet34, resnet50, resnet101'),
-  widths: z.array(z.int().min(1)).min(1).default([32, 64, 64]).describe('convnet: channels of each block; as many blocks as numbers'),
+  widths: z
+    .array(z.int().min(1))
+    .min(1)
+    .default([32, 64, 64])
+    .describe('convnet: channels of each block; as many blocks as numbers'),
   pooling: z.enum(['avg', 'max']).default('avg').describe('convnet: pooling after each block'),
   stem: z.enum(['imagenet', 'small']).default('small').describe('resnet: 7x7 stride 2 with max pool, or 3x3 stride 1'),
 };
@@ -136,20 +152,29 @@ export async function loadTeacher(native: NativeBinding, runtime: Runtime, artif
 /** @throws {LpldError} E_CANCELLED once the signal is aborted, whatever its reason */
 export function throwIfCancelled(signal: AbortSignal): void {
   if (!signal.aborted) return;
-  throw signal.reason instanceof LpldError ? signal.reason : new LpldError('E_CANCELLED', 'cancelled', {}, signal.reason);
+  throw signal.reason instanceof LpldError
+    ? signal.reason
+    : new LpldError('E_CANCELLED', 'cancelled', {}, signal.reason);
 }
 
 /**
  * Runs one native job; an abort of `signal` cancels it at its next step.
  * @throws {LpldError} E_CANCELLED on abort; whatever the job throws
  */
-export async function runJob<R>(signal: AbortSignal, start: (onProgress: OnProgress) => NativeJob<R>, onProgress: OnProgress): Promise<R> {
+export async function runJob<R>(
+  signal: AbortSignal,
+  start: (onProgress: OnProgress) => NativeJob<R>,
+  onProgress: OnProgress,
+): Promise<R> {
   throwIfCancelled(signal);
   const job = start(onProgress);
   const cancel = () => job.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   try {
     return await job.promise;
+  } catch (thrown) {
+    if (toLpldError(thrown).code === 'E_CANCELLED') throwIfCancelled(signal); // who stopped it says more than where
+    throw thrown;
   } finally {
     signal.removeEventListener('abort', cancel);
   }
@@ -218,11 +243,15 @@ export class EpochMeans {
   add(firstStep: number, losses: Float64Array, stage: string): void {
     for (const [i, loss] of losses.entries()) {
       if (!Number.isFinite(loss))
-        throw new LpldError('E_DIVERGED', `the loss of ${stage} is ${loss} at step ${firstStep + i + 1}\nlower the learning rate`, {
-          stage,
-          step: firstStep + i + 1,
-          lastFiniteLoss: i > 0 ? losses[i - 1] : null,
-        });
+        throw new LpldError(
+          'E_DIVERGED',
+          `the loss of ${stage} is ${loss} at step ${firstStep + i + 1}\nlower the learning rate`,
+          {
+            stage,
+            step: firstStep + i + 1,
+            lastFiniteLoss: i > 0 ? losses[i - 1] : null,
+          },
+        );
       const epoch = Math.floor((firstStep + i) / this.#stepsPerEpoch);
       this.sums[epoch] = (this.sums[epoch] ?? 0) + loss;
     }
@@ -233,7 +262,10 @@ export class EpochMeans {
 }
 
 /** Saved state may come from a draft that is being resumed; the caller knows what it saved. */
-export async function savedState<T>(draft: ArtifactDraft, name: string): Promise<{ tensors: TensorMap; json: T } | null> {
+export async function savedState<T>(
+  draft: ArtifactDraft,
+  name: string,
+): Promise<{ tensors: TensorMap; json: T } | null> {
   const state = await draft.loadState(name);
   return state === null ? null : { tensors: state.tensors, json: state.json as T };
 }

@@ -3,8 +3,8 @@
 // Source: methods 6 (loss, settings), 5.3 (how an epoch is drawn from the pool).
 
 import { z } from 'zod';
-import type { Dataset } from '../datasets/types.ts';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
+import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore } from '../labels.ts';
 import type { InputSpec, NativeImageStore, NativeModel, Recipes, TrainSpec, TrainTarget } from '../native.ts';
@@ -34,15 +34,27 @@ import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
   arch: z.string().nullable().default(null).describe("student architecture; the teacher's when none"),
-  widths: architectureOptions.widths.nullable().default(null).describe("convnet: channels of each block; the teacher's when none"),
+  widths: architectureOptions.widths
+    .nullable()
+    .default(null)
+    .describe("convnet: channels of each block; the teacher's when none"),
   students: z.int().min(1).default(1).describe('students trained, from different initial weights and pool draws'),
   epochs: z.int().min(1).default(300).describe('student epochs, each as many steps as a label epoch has records'),
-  targets: z.enum(['soft', 'hard']).default('soft').describe("soft labels of the pool, or the images' classes on the same Recipes"),
+  targets: z
+    .enum(['soft', 'hard'])
+    .default('soft')
+    .describe("soft labels of the pool, or the images' classes on the same Recipes"),
   ...optimizerOptions,
   temperature: z.number().positive().default(20).describe('temperature of the KL loss'),
   temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
-  draw: z.enum(['auto', 'with-replacement', 'permutation', 'ordered']).default('auto').describe('how an epoch is drawn from the pool; auto: ordered for a full pool, else with-replacement'),
-  lastBatchRule: z.boolean().default(true).describe('with-replacement: never draw the last batch of a label epoch, as published'),
+  draw: z
+    .enum(['auto', 'with-replacement', 'permutation', 'ordered'])
+    .default('auto')
+    .describe('how an epoch is drawn from the pool; auto: ordered for a full pool, else with-replacement'),
+  lastBatchRule: z
+    .boolean()
+    .default(true)
+    .describe('with-replacement: never draw the last batch of a label epoch, as published'),
   precision: precisionOption,
 });
 
@@ -62,7 +74,13 @@ export const train: Stage = {
   needs: (config) => ({ roles: config.train.targets === 'soft' ? ['images', 'labels'] : ['images'], dataset: false }),
   identity({ train: options, relabel, squeeze, dataset, seed }) {
     const { arch, stem, widths, pooling } = squeeze;
-    const student = { arch: options.arch ?? arch, stem, widths: options.widths ?? widths, pooling, inputSize: dataset.inputSize };
+    const student = {
+      arch: options.arch ?? arch,
+      stem,
+      widths: options.widths ?? widths,
+      pooling,
+      inputSize: dataset.inputSize,
+    };
     const { batch, epochs, dropLast, cropScale, flip, mix } = relabel;
     const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, cropScale, flip, mix } : null;
     return { train: options, student, recipes, seed };
@@ -71,7 +89,11 @@ export const train: Stage = {
   estimate(config) {
     const { bytes, flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     const rows = 10 * config.synthesize.ipc * config.train.epochs * config.train.students;
-    return { bytes: bytes * config.train.students, seconds: secondsOf(3 * flops * rows, config.train.precision), note: 'for 10 classes' };
+    return {
+      bytes: bytes * config.train.students,
+      seconds: secondsOf(3 * flops * rows, config.train.precision),
+      note: 'for 10 classes',
+    };
   },
 
   async run(context) {
@@ -110,7 +132,13 @@ export const train: Stage = {
     }
     store.dispose();
     await draft.writeJson('model.json', architecture);
-    await draft.writeJson('input.json', { mean: set.mean, std: set.std, inputSize, channels: set.channels, classNames: set.classNames });
+    await draft.writeJson('input.json', {
+      mean: set.mean,
+      std: set.std,
+      inputSize,
+      channels: set.channels,
+      classNames: set.classNames,
+    });
     await draft.writeJson('curves.json', { series });
     progress.finish();
     await draft.publish({ students: o.students, targets: o.targets, steps });
@@ -124,24 +152,59 @@ async function openPool({ inputs, config }: StageContext, set: Pick<Dataset, 'tr
   const artifact = inputs['labels']!;
   const labels = await LabelStore.open(artifact);
   const { seed, streamVersion, augment } = labels.index;
-  const made = labels.index.plan as unknown as { images: number; batch: number; epochs: number; pruneRatio: number; dropLast: boolean; keep: Keep };
+  const made = labels.index.plan as unknown as {
+    images: number;
+    batch: number;
+    epochs: number;
+    pruneRatio: number;
+    dropLast: boolean;
+    keep: Keep;
+  };
   if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
-    throw new LpldError('E_MISMATCH', expected(`Recipe streams of version ${STREAM_VERSION}`, 'labels', streamVersion, 'read them with the version that made them'));
+    throw new LpldError(
+      'E_MISMATCH',
+      expected(
+        `Recipe streams of version ${STREAM_VERSION}`,
+        'labels',
+        streamVersion,
+        'read them with the version that made them',
+      ),
+    );
   const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
   const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
-  const shown = ({ images, classes, size }: typeof want) => `labels of ${images} images of ${classes} classes seen at ${size} px`;
+  const shown = ({ images, classes, size }: typeof want) =>
+    `labels of ${images} images of ${classes} classes seen at ${size} px`;
   if (shown(want) !== shown(have))
-    throw new LpldError('E_MISMATCH', expected(shown(want), 'labels', shown(have), 'give the images and the dataset.inputSize these labels were made with'), {
-      path: artifact.dir,
-    });
+    throw new LpldError(
+      'E_MISMATCH',
+      expected(
+        shown(want),
+        'labels',
+        shown(have),
+        'give the images and the dataset.inputSize these labels were made with',
+      ),
+      {
+        path: artifact.dir,
+      },
+    );
   const plan = labelPlan({ ...made, seed: BigInt(seed) });
-  return { plan: { ...plan, recordIds: labels.recordIds }, seed: BigInt(seed), augment: augment as AugmentConfig, labels };
+  return {
+    plan: { ...plan, recordIds: labels.recordIds },
+    seed: BigInt(seed),
+    augment: augment as AugmentConfig,
+    labels,
+  };
 }
 
 /** Hard labels need no store: the same Recipes in order, nothing pruned. */
 function hardPool({ config }: StageContext, count: number): Pool {
   const seed = BigInt(config.seed);
-  return { plan: planFor({ ...config.relabel, pruneRatio: 0 }, count, seed), seed, augment: config.relabel, labels: null };
+  return {
+    plan: planFor({ ...config.relabel, pruneRatio: 0 }, count, seed),
+    seed,
+    augment: config.relabel,
+    labels: null,
+  };
 }
 
 interface Student {
@@ -153,7 +216,10 @@ interface Student {
   readonly pool: Pool;
 }
 
-async function trainStudent({ config, native, runtime, draft, progress }: StageContext, student: Student): Promise<EpochMeans> {
+async function trainStudent(
+  { config, native, runtime, draft, progress }: StageContext,
+  student: Student,
+): Promise<EpochMeans> {
   const { model, store, input, pool, number } = student;
   const o = config.train;
   const perEpoch = pool.plan.batchesPerEpoch;
@@ -176,7 +242,14 @@ async function trainStudent({ config, native, runtime, draft, progress }: StageC
   const positions = (first: number, last: number): Int32Array => {
     const out = new Int32Array(last - first);
     const drawEpoch = (epoch: number) =>
-      poolDraws({ plan: pool.plan, epoch, draw, seed: student.seed, batchesPerEpoch: perEpoch, lastBatchRule: o.lastBatchRule });
+      poolDraws({
+        plan: pool.plan,
+        epoch,
+        draw,
+        seed: student.seed,
+        batchesPerEpoch: perEpoch,
+        lastBatchRule: o.lastBatchRule,
+      });
     for (let epoch = Math.floor(first / perEpoch); epoch * perEpoch < last; epoch++)
       for (const [at, position] of drawEpoch(epoch).entries()) {
         const step = epoch * perEpoch + at;
@@ -202,8 +275,10 @@ async function trainStudent({ config, native, runtime, draft, progress }: StageC
         optimizer: optimizerSpec(o, lr.slice(first, last)),
         hashPixels: false,
       };
-      const result = await runJob(runtime.signal, (on) => native.train(model, store, spec, on), (p) =>
-        progress.update(number * total + first + p.done, { loss: p.loss }),
+      const result = await runJob(
+        runtime.signal,
+        (on) => native.train(model, store, spec, on),
+        (p) => progress.update(number * total + first + p.done, { loss: p.loss }),
       );
       curve.add(first, arrayOf(result.loss, 'F64'), `student ${number + 1}`);
       progress.update(number * total + last);
@@ -225,7 +300,13 @@ async function read(
   { sizes, inputSize, o }: { sizes: Int32Array; inputSize: number; o: z.infer<typeof trainOptions> },
 ): Promise<{ recipes: Recipes; target: TrainTarget }> {
   const derive = (ids: Int32Array) =>
-    drawRecipes(recordBatches(pool.plan, pool.seed, ids), { seed: pool.seed, augment: augmentSpec(pool.augment), sizes, inputSize, purposes: LABEL_STREAMS });
+    drawRecipes(recordBatches(pool.plan, pool.seed, ids), {
+      seed: pool.seed,
+      augment: augmentSpec(pool.augment),
+      sizes,
+      inputSize,
+      purposes: LABEL_STREAMS,
+    });
   if (pool.labels === null) {
     const ids = chosen.map((position) => pool.plan.recordIds[position]!);
     return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };

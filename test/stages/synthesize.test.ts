@@ -11,7 +11,13 @@ const stops = [
 testStage({ stage: 'synthesize', after: ['squeeze'], seeded: true, cancelAt: stops });
 
 testStage(
-  { stage: 'synthesize', after: ['squeeze'], seeded: true, cancelAt: stops, config: { synthesize: { classesPerForward: null, encoding: 'jpeg' } } },
+  {
+    stage: 'synthesize',
+    after: ['squeeze'],
+    seeded: true,
+    cancelAt: stops,
+    config: { synthesize: { classesPerForward: null, encoding: 'jpeg' } },
+  },
   ({ run, stop }) => {
     test('a resume keeps the classes that share a forward, whatever memory is free now', async () => {
       const whole = await run('one');

@@ -11,5 +11,9 @@ const base = { stage: 'train', seeded: true, cancelAt } as const;
 const train = { students: 2, epochs: 20 };
 
 testStage({ ...base, after: ['squeeze', 'synthesize', 'relabel', 'prune'], config: { train } });
-testStage({ ...base, after: ['squeeze', 'synthesize', 'relabel'], config: { train: { ...train, draw: 'permutation', optimizer: 'sgd' } } });
+testStage({
+  ...base,
+  after: ['squeeze', 'synthesize', 'relabel'],
+  config: { train: { ...train, draw: 'permutation', optimizer: 'sgd' } },
+});
 testStage({ ...base, after: ['squeeze', 'synthesize'], config: { train: { ...train, targets: 'hard' } } });

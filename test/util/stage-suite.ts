@@ -66,7 +66,11 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
       });
       const error = await refusal(() =>
         runStage(name, config, {
-          ...optionsOf(join(root, `out-${folder}`), { progress: sink, signal: controller.signal, runtime: { ...RUNTIME, ...runtime } }),
+          ...optionsOf(join(root, `out-${folder}`), {
+            progress: sink,
+            signal: controller.signal,
+            runtime: { ...RUNTIME, ...runtime },
+          }),
           inputs: inputs(),
         }),
       );
@@ -93,7 +97,9 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
         expect(error.message).toContain('did you mean');
       }
       const first = Object.keys(stage.options.shape)[0]!;
-      expect((await refusal(() => parseConfig({ [name]: { [`${first}x`]: 1 } }))).message).toContain(`did you mean ${name}.${first}?`);
+      expect((await refusal(() => parseConfig({ [name]: { [`${first}x`]: 1 } }))).message).toContain(
+        `did you mean ${name}.${first}?`,
+      );
     });
 
     test('the estimate is a number of bytes and seconds', () => {
@@ -133,7 +139,10 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
         reached = at;
       }
       const { sink, steps } = watching();
-      const resumed = await runStage(name, config, { ...optionsOf(join(root, 'out-stopped'), { progress: sink }), inputs: inputs() });
+      const resumed = await runStage(name, config, {
+        ...optionsOf(join(root, 'out-stopped'), { progress: sink }),
+        inputs: inputs(),
+      });
       expect(steps.map((step) => step.line)).toContain('resuming');
       const first = steps.find((step) => step.what === 'update' && reached!.label.test(step.label));
       if (reached!.share > 0) expect(first!.done).toBeGreaterThan(0);
