@@ -5,13 +5,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { parseConfig } from '../src/config.ts';
 import { encodeImage } from '../src/datasets/images.ts';
 import { runPipeline } from '../src/run.ts';
 import { put } from './datasets/writers.ts';
 import { dice } from './util/hostile.ts';
 import { idsOf, optionsOf } from './util/tiny.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
 const SIDE = 16;
 const SHAPES: Readonly<Record<string, (x: number, y: number) => boolean>> = {

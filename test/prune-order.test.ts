@@ -4,12 +4,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { type Artifact, openArtifact } from '../src/artifact.ts';
 import { LabelStore } from '../src/labels.ts';
 import { runStage } from '../src/run.ts';
 import { refusal } from './util/hostile.ts';
 import { hashesOf, inputsIn, makeChain, optionsOf, tiny } from './util/tiny.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
 const base = { batch: 4, epochs: 20, recordsPerShard: 7 };
 let root = '';

@@ -4,7 +4,7 @@
 import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { loadNative } from '../src/addon.ts';
 import type { Config } from '../src/config.ts';
 import type { LpldError } from '../src/errors.ts';
@@ -15,6 +15,8 @@ import type { StageName } from '../src/stages/types.ts';
 import { arrayOf, type TensorMap } from '../src/tensor.ts';
 import { refusal } from './util/hostile.ts';
 import { hashesOf, makeChain, optionsOf, tiny } from './util/tiny.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
 const config = tiny();
 const otherImages = tiny({ seed: 1 });

@@ -5,12 +5,14 @@ import { spawnSync } from 'node:child_process';
 import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { pipelineNodes } from '../src/pipeline.ts';
 import { differingKeys, planPipeline, runPipeline } from '../src/run.ts';
 import { LOCK_FILE, lockRun } from '../src/run-lock.ts';
 import { refusal } from './util/hostile.ts';
 import { idsOf, optionsOf, tiny, watching } from './util/tiny.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
 const config = tiny({ controls: ['random', 'random-soft'], train: { students: 2 } });
 const folders = pipelineNodes(config).map((node) => node.folder);

@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { type Artifact, openArtifact } from '../../src/artifact.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
@@ -12,6 +12,8 @@ import { type RuntimeOptions, runStage } from '../../src/run.ts';
 import type { StageName } from '../../src/stages/types.ts';
 import { refusal } from './hostile.ts';
 import { hashesOf, inputsIn, makeChain, optionsOf, type ProgressStep, RUNTIME, tiny, watching } from './tiny.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
 /** Where to stop a stage: past a share of the phase with this label. */
 export interface CancelPoint {

@@ -1,0 +1,102 @@
+// The harness of all benches: answers are compared before anything is timed, rounds are interleaved and rotate, ratios are
+// paired inside a round. A bare time is never the claim; ratioMedian = time of `ratioTo` / time of the contender.
+
+import { execFileSync } from 'node:child_process';
+import { cpus } from 'node:os';
+
+/**
+ * @typedef {object} Contender
+ * @property {string} name
+ * @property {() => Promise<unknown> | unknown} run - does the work once and returns its answer
+ * @typedef {object} Case
+ * @property {string} name
+ * @property {Contender[]} contenders - the first is the one ratios refer to
+ * @property {(answer: unknown, reference: unknown) => string | null} compare - what differs, or null
+ */
+
+const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+const median = (values) => quantile([...values].sort((a, b) => a - b), 0.5);
+
+function commit() {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/**
+ * Runs the cases of one bench and prints a Markdown table, or one JSON document as the last line with `json`.
+ * Smoke mode runs every contender once and compares answers only.
+ *
+ * @param {string} bench
+ * @param {Case[]} cases
+ * @param {{json: boolean, smoke: boolean, threads: number, device: string}} options
+ * @returns {Promise<boolean>} whether all answers agreed
+ */
+export async function runBench(bench, cases, options) {
+  const machine = { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, node: process.version, threads: options.threads, device: options.device };
+  const rows = [];
+  let agreed = true;
+  for (const { name, contenders, compare } of cases) {
+    const answers = [];
+    for (const contender of contenders) answers.push(await contender.run());
+    const wrong = answers.map((answer, i) => (i === 0 ? null : compare(answer, answers[0])));
+    for (const [i, difference] of wrong.entries()) {
+      if (difference === null) continue;
+      agreed = false;
+      console.error(`${bench}: ${name}: ${contenders[i].name} is wrong and is not timed: ${difference}`);
+    }
+    const timed = contenders.filter((_, i) => wrong[i] === null);
+    if (options.smoke) continue;
+    const seconds = await measure(timed);
+    const [base] = timed;
+    for (const { name: contender } of timed) {
+      const ratios = seconds.get(contender).map((s, round) => seconds.get(base.name)[round] / s).sort((a, b) => a - b);
+      rows.push({
+        case: name,
+        contender,
+        medianSeconds: median(seconds.get(contender)),
+        ratioTo: base.name,
+        ratioMedian: quantile(ratios, 0.5),
+        ratioP10: quantile(ratios, 0.1),
+        ratioP90: quantile(ratios, 0.9),
+        rounds: ratios.length,
+        peakBytes: process.memoryUsage.rss(),
+      });
+    }
+  }
+  if (options.json) console.log(JSON.stringify({ bench, machine, commit: commit(), rows }));
+  else if (options.smoke) console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
+  else print(bench, machine, rows);
+  return agreed;
+}
+
+/** Rounds A B C, B C A, ...: at least 20 and 2 s, or 5 where a step takes longer than half a second. */
+async function measure(contenders) {
+  const seconds = new Map(contenders.map(({ name }) => [name, []]));
+  let spent = 0;
+  for (let round = 0; ; round++) {
+    let slowest = 0;
+    for (let i = 0; i < contenders.length; i++) {
+      const { name, run } = contenders[(i + round) % contenders.length];
+      const began = process.hrtime.bigint();
+      await run();
+      const took = Number(process.hrtime.bigint() - began) / 1e9;
+      seconds.get(name).push(took);
+      slowest = Math.max(slowest, took);
+      spent += took;
+    }
+    const enough = slowest > 0.5 ? 5 : 20;
+    if (round + 1 >= enough && spent >= 2) return seconds;
+  }
+}
+
+function print(bench, machine, rows) {
+  console.log(`\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`);
+  console.log('| case | contender | median | ratio | p10-p90 |\n|---|---|---|---|---|');
+  for (const row of rows)
+    console.log(
+      `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |`,
+    );
+}

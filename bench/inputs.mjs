@@ -1,0 +1,32 @@
+// Inputs shared by benches: images, Recipes and models from fixed streams, through the package's own API.
+
+import { loadNative } from '../dist/addon.js';
+import { drawRecipes, LABEL_STREAMS } from '../dist/recipe.js';
+import { uniforms } from '../dist/rng.js';
+import { tensor } from '../dist/tensor.js';
+
+export const native = (device) => loadNative(device === 'cpu' ? 'cpu' : 'cuda');
+
+/** A store of `count` images of noise with structure: no two rows, columns or channels alike. */
+export function noiseStore(binding, { count, size, channels, classes, device }) {
+  const store = binding.createImageStore({ channels, device });
+  const pixels = Uint8Array.from(uniforms(1n, 19, 0, 0, count * size * size * channels), (u) => Math.floor(256 * u));
+  const labels = Int32Array.from({ length: count }, (_, i) => i % classes);
+  store.append(pixels, labels, { height: size, width: size, resize: 'none', size: 0, centerCrop: 0 });
+  return store;
+}
+
+/** One batch of all images: random crops, flips, CutMix. */
+export function oneBatch({ count, size, inputSize }) {
+  return drawRecipes([{ indices: Int32Array.from({ length: count }, (_, i) => i), view: 0, batch: 0, epoch: 0 }], {
+    seed: 7n,
+    augment: { crop: { scale: [0.08, 1] }, flip: true, mix: 'cutmix' },
+    sizes: () => [size, size],
+    inputSize,
+    purposes: LABEL_STREAMS,
+  });
+}
+
+export function vector(values) {
+  return tensor('F32', [values.length], Float32Array.from(values));
+}

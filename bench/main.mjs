@@ -1,0 +1,31 @@
+#!/usr/bin/env node
+// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0]`: runs benches by name, all without one.
+
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
+import { runBench } from './harness.mjs';
+
+/** The table of benches: one file per question, one line per entry. */
+const BENCHES = ['render', 'synthesize'];
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'boolean', default: false },
+    smoke: { type: 'boolean', default: false },
+    threads: { type: 'string', default: String(availableParallelism()) },
+    device: { type: 'string', default: 'cpu' },
+  },
+});
+const unknown = positionals.filter((name) => !BENCHES.includes(name));
+if (unknown.length > 0) {
+  console.error(`expected one of ${BENCHES.join(', ')} for the bench but received ${unknown.join(', ')}`);
+  process.exit(2);
+}
+const options = { json: values.json, smoke: values.smoke, threads: Number(values.threads), device: values.device };
+let agreed = true;
+for (const name of positionals.length > 0 ? positionals : BENCHES) {
+  const { cases } = await import(`./${name}.mjs`);
+  agreed = (await runBench(name, await cases(options), options)) && agreed;
+}
+process.exitCode = agreed ? 0 : 1;
