@@ -16,6 +16,7 @@ const { positionals, values } = parseArgs({
     iterations: { type: 'string', default: '1000' }, // of synthesis
     epochs: { type: 'string', default: '300' }, // of labels and students
     'teacher-epochs': { type: 'string', default: '20' },
+    threads: { type: 'string' }, // all when not given
   },
 });
 const [folder, out = 'runs/folder'] = positionals;
@@ -42,7 +43,12 @@ try {
   });
   const report = await runPipeline(config, {
     out,
-    runtime: { device: 'auto', threads: null, memory: null, deterministic: false },
+    runtime: {
+      device: 'auto',
+      threads: values.threads === undefined ? null : Number(values.threads),
+      memory: null,
+      deterministic: false,
+    },
     progress,
     signal: stop.signal,
     verifyData: false,

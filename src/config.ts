@@ -141,7 +141,7 @@ export function loadConfig(source: string, overrides: Readonly<Record<string, un
         (section as Plain)[key[1]] = join(folder, value);
     }
   for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
-  if (folder === null && values['name'] === undefined) values['name'] = source;
+  if (folder === null && values.name === undefined) values.name = source;
   return parseConfig(values, folder === null ? source : path);
 }
 

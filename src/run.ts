@@ -1,227 +1,32 @@
 // Runs stages: one alone, or the whole pipeline of a config into one run folder that is locked, resumable and never runs
-// an unchanged stage twice. Everything a stage needs is opened here: inputs, outside data, native code, the draft.
+// an unchanged stage twice.
 
 import { existsSync } from 'node:fs';
-import { access, constants, mkdir, readFile, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import { availableMemory } from 'node:process';
-import { loadedNative, loadNative } from './addon.ts';
-import { type Artifact, openArtifact, openDraft, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
-import { guarded, hashFile, writeFileAtomic } from './atomic-file.ts';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Artifact, readJsonFile, stageKey } from './artifact.ts';
+import { guarded, writeFileAtomic } from './atomic-file.ts';
 import type { Config } from './config.ts';
-import { cudaDriver, cudaObstacle } from './cuda.ts';
-import type { Dataset } from './datasets/types.ts';
-import { expected, LpldError, toLpldError } from './errors.ts';
+import { LpldError } from './errors.ts';
 import { LabelStore } from './labels.ts';
-import { locateLibtorch } from './libtorch.ts';
-import { startMeter } from './meter.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
-import type { ProgressSink } from './progress.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
+import {
+  datasetOnce,
+  existing,
+  make,
+  makeFolder,
+  prepare,
+  type RunOptions,
+  resolveRuntime,
+  type StageOptions,
+} from './stage-runner.ts';
 import { STAGES } from './stages/index.ts';
-import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
-import type { Runtime, StageName } from './stages/types.ts';
+import type { StageName } from './stages/types.ts';
 
-export interface RuntimeOptions {
-  readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
-  readonly threads: number | null;
-  readonly memory: number | null; // bytes
-  readonly deterministic: boolean;
-  /** Least seconds between two saves of resumable state; null: 20. */
-  readonly saveSeconds?: number | null;
-}
-
-export interface RunOptions {
-  readonly out: string;
-  readonly runtime: RuntimeOptions;
-  readonly restartFrom?: StageName;
-  readonly progress: ProgressSink;
-  readonly signal: AbortSignal;
-  readonly verifyData: boolean;
-}
-
-export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
-  readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
-}
-
-/** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly StageName[]>> = {
-  teacher: ['squeeze'],
-  images: ['synthesize'],
-  labels: ['relabel', 'prune'],
-  students: ['train'],
-};
-
-/** Settles what was left open: the device that can be used, all threads, most of the free memory. */
-export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
-  const { runtime, signal, verifyData } = options;
-  const asked = runtime.device === 'cuda' ? 'cuda:0' : runtime.device;
-  const auto = () => (cudaObstacle(cudaDriver(), locateLibtorch()?.cuda ?? null) === null ? 'cuda:0' : 'cpu');
-  return {
-    device: asked === 'auto' ? auto() : asked,
-    threads: runtime.threads ?? defaultThreads(),
-    memory: runtime.memory ?? Math.floor(0.8 * availableMemory()),
-    deterministic: runtime.deterministic,
-    saveSeconds: runtime.saveSeconds ?? 20,
-    verifyData,
-    signal,
-  };
-}
-
-const deviceClass = (runtime: Runtime): 'cpu' | 'cuda' => (runtime.device === 'cpu' ? 'cpu' : 'cuda');
-
-/** Opens outside data once per run, whatever the number of stages that read it. */
-type DatasetOnce = (config: Config) => Promise<Dataset>;
-function datasetOnce(runtime: Runtime): DatasetOnce {
-  let opened: Promise<Dataset> | null = null;
-  return (config) => {
-    opened ??= openConfigured(config, runtime.verifyData);
-    return opened;
-  };
-}
-
-interface Prepared {
-  readonly inputs: Record<string, Artifact>;
-  readonly dataset: Dataset | null;
-  readonly header: StageHeader;
-}
-
-/** Opens and checks what a stage reads and works out its key. */
-async function prepare(
-  node: Node,
-  folders: Readonly<Record<string, string>>,
-  runtime: Runtime,
-  dataset: DatasetOnce,
-): Promise<Prepared> {
-  const { stage, config } = node;
-  const needs = stage.needs(config);
-  const inputs: Record<string, Artifact> = {};
-  for (const role of needs.roles) {
-    const dir = folders[role];
-    if (dir === undefined)
-      throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
-    const artifact = await openArtifact(dir);
-    const makers = ROLES[role]!;
-    if (!makers.includes(artifact.manifest.stage as StageName))
-      throw new LpldError(
-        'E_MISMATCH',
-        expected(`an artifact of ${makers.join(' or ')}`, `--${role}`, `one of ${artifact.manifest.stage}`),
-        { path: dir },
-      );
-    inputs[role] = artifact;
-  }
-  const ids: Record<string, string> = Object.fromEntries(
-    Object.entries(inputs).map(([role, artifact]) => [role, artifact.id]),
-  );
-  const data = needs.dataset ? await dataset(config) : null;
-  if (data !== null) ids['dataset'] = data.id;
-  if (stage.name === 'squeeze' && config.squeeze.weights !== null)
-    ids['weights'] = await hashFile(config.squeeze.weights);
-  const { labels, images } = inputs;
-  if (labels !== undefined) {
-    const madeFrom = labels.manifest.inputs['images'];
-    if (images !== undefined && madeFrom !== images.id)
-      throw new LpldError(
-        'E_MISMATCH',
-        expected(
-          `labels of the images ${images.id.slice(0, 12)}`,
-          'labels',
-          `labels of ${madeFrom?.slice(0, 12)}`,
-          'relabel these images, or give the images the labels were made from',
-        ),
-        {
-          labels: labels.dir,
-          images: images.dir,
-        },
-      );
-    if (images === undefined && madeFrom !== undefined) ids['images'] = madeFrom; // a pruned store still says whose labels it holds
-  }
-  const header: StageHeader = {
-    stage: stage.name,
-    stageVersion: stage.version,
-    config: stage.identity(config),
-    inputs: ids,
-    deviceClass: deviceClass(runtime),
-    precision: stage.precision(config),
-  };
-  return { inputs, dataset: data, header };
-}
-
-/**
- * Makes a folder to write into, with its parents, one by one: Node's recursive mkdir tells of a read-only file system as
- * of a missing folder.
- * @throws {LpldError} E_DEVICE if it cannot be made or written; E_CONFIG if a file is in the way
- */
-async function makeFolder(dir: string): Promise<void> {
-  await guarded(dir, async () => {
-    if (!existsSync(dir)) {
-      await makeFolder(dirname(resolve(dir)));
-      await mkdir(dir).catch((e: { code?: string }) => {
-        if (e.code !== 'EEXIST') throw e; // made by somebody else meanwhile
-      });
-    }
-    if (!(await stat(dir)).isDirectory())
-      throw new LpldError('E_CONFIG', expected('a folder', '--out', dir, 'a file of that name is in the way'), {
-        path: dir,
-      });
-    await access(dir, constants.W_OK);
-  });
-}
-
-async function existing(dir: string): Promise<Artifact | null> {
-  return existsSync(join(dir, 'manifest.json')) ? openArtifact(dir) : null;
-}
-
-/** Runs one prepared stage into `dir`, or keeps what stands there under the same key. */
-async function make(
-  node: Node,
-  dir: string,
-  prepared: Prepared,
-  runtime: Runtime,
-  progress: ProgressSink,
-): Promise<Artifact> {
-  const found = await existing(dir);
-  if (found !== null && found.manifest.key === stageKey(prepared.header)) return found;
-  throwIfCancelled(runtime.signal);
-  const native = loadNative(deviceClass(runtime));
-  await makeFolder(dirname(dir));
-  const draft = await openDraft(dir, prepared.header);
-  const meter = startMeter();
-  const stop = async (): Promise<void> => {
-    const machine = {
-      device: runtime.device,
-      threads: runtime.threads,
-      node: process.version,
-      libtorch: loadedNative()?.libtorch.version ?? null,
-    };
-    await draft.note({ ...meter(), ...machine });
-  };
-  const stageProgress = progress.stage(node.folder);
-  if (draft.resumed) stageProgress.log('resuming');
-  let published = false;
-  const { publish } = draft;
-  draft.publish = async (summary) => {
-    await stop();
-    published = true;
-    return publish.call(draft, summary);
-  };
-  try {
-    await node.stage.run({
-      config: node.config,
-      runtime,
-      native,
-      inputs: prepared.inputs,
-      dataset: prepared.dataset,
-      draft,
-      progress: stageProgress,
-    });
-  } catch (thrown) {
-    if (!published) await stop().catch(() => {}); // the disk may be the reason
-    throw toLpldError(thrown); // native errors are plain objects
-  }
-  return openArtifact(dir);
-}
+export type { RunOptions, RuntimeOptions, StageOptions } from './stage-runner.ts';
+export { resolveRuntime } from './stage-runner.ts';
 
 /**
  * Runs one stage.

@@ -109,7 +109,8 @@ function changed(spec: Plain, path: string, value: unknown): Plain {
   return copy;
 }
 
-const INTEGERS = /(^|\.)(threads|size|groups|imagesPerGroup|step|numClasses|inChannels|inputSize|channels|height|width|centerCrop)$/;
+const INTEGERS =
+  /(^|\.)(threads|size|groups|imagesPerGroup|step|numClasses|inChannels|inputSize|channels|height|width|centerCrop)$/;
 
 /** Values of other types than the field has. */
 function wrongs(path: string, value: unknown): unknown[] {
@@ -122,7 +123,9 @@ function wrongs(path: string, value: unknown): unknown[] {
   if (typeof value === 'boolean') return [...others, 0, 'true', {}];
   if (typeof value === 'string') return [...others, 1, true, {}];
   if (value instanceof Uint8Array) return [...others, [0], 'x', new Uint16Array(value.length), value.buffer];
-  if (Array.isArray(value)) return [...others, 1, 'x', {}, ['1'], [null], [0.5], [Number.NaN], [2 ** 60]];
+  // what a shape may hold is tested once, with tensors
+  const broken = path.endsWith('.shape') ? [] : [[0.5], [Number.NaN], [2 ** 60]];
+  if (Array.isArray(value)) return [...others, 1, 'x', {}, ['1'], [null], ...broken];
   return [null, Symbol('s'), 1, 'x', true];
 }
 
@@ -141,8 +144,8 @@ describe.each(Object.entries(CASES))('%s', (title, { make, call, maps }) => {
   const all = (): [string, unknown][] =>
     fields(make()).filter(([path]) => !maps.some((map) => path.startsWith(`${map}.`)));
 
-  test('is accepted as it is', () => {
-    expect(() => call(make() as never)).not.toThrow();
+  test('is accepted as it is', async () => {
+    await (call(make() as never) as { promise?: Promise<unknown> } | undefined)?.promise;
   });
 
   test('a missing field is E_INTERNAL and named', () => {
@@ -159,14 +162,18 @@ describe.each(Object.entries(CASES))('%s', (title, { make, call, maps }) => {
       for (const wrong of wrongs(path, value)) {
         const shown = `${path} = ${typeof wrong === 'bigint' ? `${wrong}n` : (JSON.stringify(wrong) ?? String(wrong))} (${String(wrong)})`;
         const { code, message } = refusal(() => call(changed(make(), path, wrong) as never));
-        if (code !== 'E_INTERNAL' || !message.includes(`${name}.${path}`)) accepted.push(`${shown}: ${code} ${message}`);
+        if (code !== 'E_INTERNAL' || !message.includes(`${name}.${path}`))
+          accepted.push(`${shown}: ${code} ${message}`);
       }
     expect(accepted).toEqual([]);
   });
 
   test('nothing at all is E_INTERNAL', () => {
     for (const wrong of [undefined, null, 1, 'x'])
-      expect(refusal(() => call(wrong as never))).toEqual({ code: 'E_INTERNAL', message: `expected an object for ${name}` });
+      expect(refusal(() => call(wrong as never))).toEqual({
+        code: 'E_INTERNAL',
+        message: `expected an object for ${name}`,
+      });
   });
 
   test('a getter that throws is the caller’s own error', () => {
@@ -191,11 +198,25 @@ describe('tensors', () => {
   const good = f32([1, 1, 2, 2], [0, 0.5, 1, 2]);
 
   test('each dtype is read with its own size', () => {
-    for (const [dtype, bytes] of Object.entries({ U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, I16: 2, I32: 4, F32: 4, I64: 8, F64: 8 })) {
+    for (const [dtype, bytes] of Object.entries({
+      U8: 1,
+      I8: 1,
+      BOOL: 1,
+      F16: 2,
+      BF16: 2,
+      I16: 2,
+      I32: 4,
+      F32: 4,
+      I64: 8,
+      F64: 8,
+    })) {
       const view = { dtype, shape: [1, 1, 2, 2], data: new Uint8Array(4 * bytes) };
       if (!['BOOL'].includes(dtype)) expect(() => take(view), dtype).not.toThrow();
       for (const size of [4 * bytes - 1, 4 * bytes + 1, 0])
-        expect(refusal(() => take({ ...view, data: new Uint8Array(size) })), `${dtype} ${size}`).toMatchObject({
+        expect(
+          refusal(() => take({ ...view, data: new Uint8Array(size) })),
+          `${dtype} ${size}`,
+        ).toMatchObject({
           code: 'E_INTERNAL',
           message: `expected ${4 * bytes} bytes for argument 1 of shape [1, 1, 2, 2], received ${size}`,
         });
@@ -206,13 +227,16 @@ describe('tensors', () => {
     ['an unknown dtype', { ...good, dtype: 'C64' }],
     ['a dtype in lower case', { ...good, dtype: 'f32' }],
     ['a negative size', { ...good, shape: [1, 1, -2, 2] }],
+    ['a size that is no whole number', { ...good, shape: [1, 1, 2.5, 2] }],
+    ['a size that is no number', { ...good, shape: [1, 1, Number.NaN, 2], data: new Uint8Array(0) }],
     ['more elements than bytes', { ...good, shape: [1, 1, 2, 3] }],
     ['a shape whose product overflows', { ...good, shape: [2 ** 31, 2 ** 31, 2 ** 31, 1] }],
     ['a shape that no machine holds', { ...good, shape: [1, 1, 2 ** 40, 2] }],
     ['a shape that is no array', { ...good, shape: Int32Array.of(1, 1, 2, 2) }],
     ['a detached buffer', { ...good, data: structuredClone(good.data) }],
   ])('%s is E_INTERNAL', (what, view) => {
-    if (what === 'a detached buffer') structuredClone(view.data.buffer, { transfer: [view.data.buffer as ArrayBuffer] });
+    if (what === 'a detached buffer')
+      structuredClone(view.data.buffer, { transfer: [view.data.buffer as ArrayBuffer] });
     expect(refusal(() => take(view)).code).toBe('E_INTERNAL');
   });
 

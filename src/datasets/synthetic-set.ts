@@ -28,6 +28,15 @@ export type SetDescription = z.infer<typeof setDescription>;
 
 const IMAGE = /^images\/(\d{4,})\/(\d{3,})\.(jpg|png)$/;
 
+/** The content of set.json for images made from or like those of a dataset. */
+export function setOf(
+  facts: Pick<Dataset, 'channels' | 'classNames' | 'mean' | 'std'>,
+  made: Pick<SetDescription, 'size' | 'ipc' | 'encoding'> & { readonly classes: readonly number[] },
+): SetDescription {
+  const { channels, classNames, mean, std } = facts;
+  return { channels, classNames: [...classNames], mean: [...mean], std: [...std], ...made, classes: [...made.classes] };
+}
+
 /** A synthetic set has no test split and says how it was made. */
 export interface SyntheticDataset extends Dataset {
   readonly description: SetDescription;

@@ -49,7 +49,7 @@ export const evaluate: Stage = {
   },
 
   async run({ config, native, runtime, inputs, draft, dataset, progress }) {
-    const students = inputs['students']!;
+    const students = inputs.students!;
     const facts = await students.readJson<DatasetFacts>('input.json');
     const architecture = await students.readJson<Architecture>('model.json');
     if (dataset?.test == null)
@@ -89,6 +89,6 @@ export const evaluate: Stage = {
     store.dispose();
     progress.finish();
     await draft.writeJson('evaluation.json', { count: store.count, runs });
-    await draft.publish(score(runs.map((run) => run.top1)));
+    return { ...score(runs.map((run) => run.top1)) };
   },
 };

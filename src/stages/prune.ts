@@ -35,7 +35,7 @@ export const prune: Stage = {
 
   async run({ config, inputs, draft, progress, runtime }) {
     const { pruneRatio, keep } = config.prune;
-    await using store = await LabelStore.open(inputs['labels']!);
+    await using store = await LabelStore.open(inputs.labels!);
     const made = store.index.plan as unknown as {
       images: number;
       batch: number;
@@ -76,11 +76,11 @@ export const prune: Stage = {
     }
     await writer.finish();
     progress.finish();
-    await draft.publish({
+    return {
       records: plan.recordIds.length,
       rows: planRows(plan).kept,
       codec: store.index.codec,
       recipes: store.index.recipes,
-    });
+    };
   },
 };

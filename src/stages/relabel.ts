@@ -110,8 +110,8 @@ export const relabel: Stage = {
   async run({ config, native, runtime, inputs, draft, progress }) {
     const o = config.relabel;
     const seed = BigInt(config.seed);
-    const facts = await inputs['teacher']!.readJson<DatasetFacts>('dataset.json');
-    const set = await openSyntheticSet(inputs['images']!.dir);
+    const facts = await inputs.teacher!.readJson<DatasetFacts>('dataset.json');
+    const set = await openSyntheticSet(inputs.images!.dir);
     if (set.channels !== facts.channels || set.classNames.length !== facts.classNames.length)
       throw new LpldError(
         'E_MISMATCH',
@@ -122,7 +122,7 @@ export const relabel: Stage = {
           'give the images made for this teacher',
         ),
       );
-    const model = await loadTeacher(native, runtime, inputs['teacher']!);
+    const model = await loadTeacher(native, runtime, inputs.teacher!);
     const store = await loadStore(native, runtime, set.train, set.channels);
     const input = inputSpec(native, facts);
     const sizes = storeSizes(store);
@@ -181,11 +181,11 @@ export const relabel: Stage = {
     progress.finish();
     store.dispose();
     model.dispose();
-    await draft.publish({
+    return {
       records: plan.recordIds.length,
       rows: planRows(plan).kept,
       codec: o.codec,
       recipes: o.recipes,
-    });
+    };
   },
 };

@@ -112,12 +112,12 @@ export const squeeze: Stage = {
     await draft.writeJson('dataset.json', facts);
     if (curve !== null) await draft.writeJson('curves.json', { series: [curve.series('training loss')] });
     model.dispose();
-    await draft.publish({
+    return {
       teacher: top1,
       classes: dataset.classNames.length,
       images: dataset.train.count,
       stats: config.squeeze.stats,
-    });
+    };
   },
 };
 

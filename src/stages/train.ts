@@ -4,16 +4,11 @@
 
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
-import type { Dataset } from '../datasets/types.ts';
-import { expected, LpldError } from '../errors.ts';
-import { LabelStore } from '../labels.ts';
-import type { InputSpec, NativeImageStore, NativeModel, Recipes, TrainSpec, TrainTarget } from '../native.ts';
-import { type Keep, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
-import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import type { InputSpec, NativeImageStore, NativeModel, TrainSpec } from '../native.ts';
 import { Purpose, words } from '../rng.ts';
 import { arrayOf } from '../tensor.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { planFor, STREAM_VERSION } from './relabel.ts';
+import { hardPool, openPool, type Pool, poolPositions, readPool } from './pool.ts';
 import {
   type Architecture,
   architectureOptions,
@@ -29,7 +24,7 @@ import {
   takePrefix,
   withPrefix,
 } from './shared.ts';
-import { type AugmentConfig, augmentSpec, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
@@ -57,13 +52,6 @@ export const trainOptions = z.strictObject({
     .describe('with-replacement: never draw the last batch of a label epoch, as published'),
   precision: precisionOption,
 });
-
-interface Pool {
-  readonly plan: LabelPlan;
-  readonly seed: bigint; // of the Recipes
-  readonly augment: AugmentConfig;
-  readonly labels: LabelStore | null; // null for hard targets
-}
 
 export const train: Stage = {
   name: 'train',
@@ -99,7 +87,7 @@ export const train: Stage = {
   async run(context) {
     const { config, native, runtime, inputs, draft, progress } = context;
     const o = config.train;
-    const images = inputs['images']!;
+    const images = inputs.images!;
     const set = await openSyntheticSet(images.dir);
     const store = await loadStore(native, runtime, set.train, set.channels);
     const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, store.count);
@@ -141,71 +129,11 @@ export const train: Stage = {
     });
     await draft.writeJson('curves.json', { series });
     progress.finish();
-    await draft.publish({ students: o.students, targets: o.targets, steps });
+    return { students: o.students, targets: o.targets, steps };
   },
 };
 
 export const studentFile = (number: number): string => `student-${number}.safetensors`;
-
-/** The label pool, checked against the images it was made from. */
-async function openPool({ inputs, config }: StageContext, set: Pick<Dataset, 'train' | 'classNames'>): Promise<Pool> {
-  const artifact = inputs['labels']!;
-  const labels = await LabelStore.open(artifact);
-  const { seed, streamVersion, augment } = labels.index;
-  const made = labels.index.plan as unknown as {
-    images: number;
-    batch: number;
-    epochs: number;
-    pruneRatio: number;
-    dropLast: boolean;
-    keep: Keep;
-  };
-  if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
-    throw new LpldError(
-      'E_MISMATCH',
-      expected(
-        `Recipe streams of version ${STREAM_VERSION}`,
-        'labels',
-        streamVersion,
-        'read them with the version that made them',
-      ),
-    );
-  const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
-  const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
-  const shown = ({ images, classes, size }: typeof want) =>
-    `labels of ${images} images of ${classes} classes seen at ${size} px`;
-  if (shown(want) !== shown(have))
-    throw new LpldError(
-      'E_MISMATCH',
-      expected(
-        shown(want),
-        'labels',
-        shown(have),
-        'give the images and the dataset.inputSize these labels were made with',
-      ),
-      {
-        path: artifact.dir,
-      },
-    );
-  const plan = labelPlan({ ...made, seed: BigInt(seed) });
-  return {
-    plan: { ...plan, recordIds: labels.recordIds },
-    seed: BigInt(seed),
-    augment: augment as AugmentConfig,
-    labels,
-  };
-}
-
-/** Hard labels need no store: the same Recipes in order, nothing pruned. */
-function hardPool({ config }: StageContext, count: number): Pool {
-  const seed = BigInt(config.seed);
-  return {
-    plan: planFor({ ...config.relabel, pruneRatio: 0 }, count, seed),
-    seed,
-    augment: config.relabel,
-    labels: null,
-  };
-}
 
 interface Student {
   readonly number: number;
@@ -226,8 +154,6 @@ async function trainStudent(
   const total = o.epochs * perEpoch;
   const lr = ratesOf(o, o.epochs, perEpoch);
   const sizes = storeSizes(store);
-  const full = pool.plan.recordIds.length >= pool.plan.fullRecords;
-  const draw = o.draw === 'auto' ? (full ? 'ordered' : 'with-replacement') : o.draw;
   const saved = await savedState<{ student: number; step: number; sums: number[] }>(draft, 'student');
   const resumed = saved !== null && saved.json.student === number ? saved : null;
   if (resumed !== null) {
@@ -238,26 +164,6 @@ async function trainStudent(
   const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + 46);
   const limit = Math.max(1, Math.floor((256 << 20) / recordBytes));
 
-  /** Positions in the pool of steps [first, last). */
-  const positions = (first: number, last: number): Int32Array => {
-    const out = new Int32Array(last - first);
-    const drawEpoch = (epoch: number) =>
-      poolDraws({
-        plan: pool.plan,
-        epoch,
-        draw,
-        seed: student.seed,
-        batchesPerEpoch: perEpoch,
-        lastBatchRule: o.lastBatchRule,
-      });
-    for (let epoch = Math.floor(first / perEpoch); epoch * perEpoch < last; epoch++)
-      for (const [at, position] of drawEpoch(epoch).entries()) {
-        const step = epoch * perEpoch + at;
-        if (step >= first && step < last) out[step - first] = position;
-      }
-    return out;
-  };
-
   progress.update(number * total + (resumed?.json.step ?? 0));
   await inSegments({
     first: resumed?.json.step ?? 0,
@@ -265,13 +171,23 @@ async function trainStudent(
     limit,
     saveSeconds: runtime.saveSeconds,
     async run(first, last) {
-      const chosen = positions(first, last);
-      const { recipes, target } = await read(pool, chosen, { sizes, inputSize: input.size, o });
+      const chosen = poolPositions(pool, {
+        seed: student.seed,
+        draw: o.draw,
+        lastBatchRule: o.lastBatchRule,
+        first,
+        last,
+      });
+      const recordsRead = await readPool(pool, chosen, {
+        sizes,
+        inputSize: input.size,
+        temperature: o.temperature,
+        temperatureSquared: o.temperatureSquared,
+      });
       const spec: TrainSpec = {
         ...execution(runtime, o.precision),
-        recipes,
+        ...recordsRead,
         input,
-        target,
         optimizer: optimizerSpec(o, lr.slice(first, last)),
         hashPixels: false,
       };
@@ -291,34 +207,4 @@ async function trainStudent(
       ),
   });
   return curve;
-}
-
-/** The Recipes and targets of some pool positions. */
-async function read(
-  pool: Pool,
-  chosen: Int32Array,
-  { sizes, inputSize, o }: { sizes: Int32Array; inputSize: number; o: z.infer<typeof trainOptions> },
-): Promise<{ recipes: Recipes; target: TrainTarget }> {
-  const derive = (ids: Int32Array) =>
-    drawRecipes(recordBatches(pool.plan, pool.seed, ids), {
-      seed: pool.seed,
-      augment: augmentSpec(pool.augment),
-      sizes,
-      inputSize,
-      purposes: LABEL_STREAMS,
-    });
-  if (pool.labels === null) {
-    const ids = chosen.map((position) => pool.plan.recordIds[position]!);
-    return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };
-  }
-  const records = await pool.labels.readRecords(chosen);
-  const target: TrainTarget = {
-    kind: 'soft',
-    codec: pool.labels.index.codec,
-    tensors: records.tensors,
-    basis: pool.labels.basis,
-    temperature: o.temperature,
-    lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
-  };
-  return { recipes: records.recipes ?? derive(records.recordIds), target };
 }

@@ -36,6 +36,9 @@ export interface StageContext {
   readonly progress: StageProgress;
 }
 
+/** Deterministic facts about an artifact, JSON, kept in its manifest. */
+export type Summary = Readonly<Record<string, unknown>>;
+
 export interface Estimate {
   readonly bytes: number; // on disk, of the artifact
   readonly seconds: number; // rough, on this machine
@@ -55,6 +58,7 @@ export interface Stage {
   /** The part of the config that decides the artifact: goes into the manifest and the stage key. */
   identity(config: Config): Readonly<Record<string, unknown>>;
   precision(config: Config): Precision;
-  run(context: StageContext): Promise<void>;
+  /** Writes the artifact's files into the draft; what it returns is published with them. */
+  run(context: StageContext): Promise<Summary>;
   estimate(config: Config): Estimate;
 }

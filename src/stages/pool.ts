@@ -1,0 +1,148 @@
+// The pool a student learns from: a label store checked against its images, or, for hard targets, the same Recipes
+// without a store; which of its records each step reads, and what those records say.
+// Source: methods 5.3 (how an epoch is drawn), 4.5 (replay).
+
+import type { Dataset } from '../datasets/types.ts';
+import { expected, LpldError } from '../errors.ts';
+import { LabelStore } from '../labels.ts';
+import type { Recipes, TrainTarget } from '../native.ts';
+import { type Draw, type Keep, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
+import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import type { Seed } from '../rng.ts';
+import { planFor, STREAM_VERSION } from './relabel.ts';
+import { type AugmentConfig, augmentSpec } from './training.ts';
+import type { StageContext } from './types.ts';
+
+export interface Pool {
+  readonly plan: LabelPlan;
+  readonly seed: bigint; // of the Recipes
+  readonly augment: AugmentConfig;
+  readonly labels: LabelStore | null; // null for hard targets
+}
+
+/** The label pool, checked against the images it was made from. */
+export async function openPool(
+  { inputs, config }: StageContext,
+  set: Pick<Dataset, 'train' | 'classNames'>,
+): Promise<Pool> {
+  const artifact = inputs.labels!;
+  const labels = await LabelStore.open(artifact);
+  const { seed, streamVersion, augment } = labels.index;
+  const made = labels.index.plan as unknown as {
+    images: number;
+    batch: number;
+    epochs: number;
+    pruneRatio: number;
+    dropLast: boolean;
+    keep: Keep;
+  };
+  if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
+    throw new LpldError(
+      'E_MISMATCH',
+      expected(
+        `Recipe streams of version ${STREAM_VERSION}`,
+        'labels',
+        streamVersion,
+        'read them with the version that made them',
+      ),
+    );
+  const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
+  const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
+  const shown = ({ images, classes, size }: typeof want) =>
+    `labels of ${images} images of ${classes} classes seen at ${size} px`;
+  if (shown(want) !== shown(have))
+    throw new LpldError(
+      'E_MISMATCH',
+      expected(
+        shown(want),
+        'labels',
+        shown(have),
+        'give the images and the dataset.inputSize these labels were made with',
+      ),
+      {
+        path: artifact.dir,
+      },
+    );
+  const plan = labelPlan({ ...made, seed: BigInt(seed) });
+  return {
+    plan: { ...plan, recordIds: labels.recordIds },
+    seed: BigInt(seed),
+    augment: augment as AugmentConfig,
+    labels,
+  };
+}
+
+/** Hard labels need no store: the same Recipes in order, nothing pruned. */
+export function hardPool({ config }: StageContext, count: number): Pool {
+  const seed = BigInt(config.seed);
+  return {
+    plan: planFor({ ...config.relabel, pruneRatio: 0 }, count, seed),
+    seed,
+    augment: config.relabel,
+    labels: null,
+  };
+}
+
+/**
+ * The positions in the pool that steps [first, last) read.
+ *
+ * @param options.draw - auto: ordered for a pool that holds every record, else with-replacement (the published method)
+ * @returns I32 [last - first]; equal to the same steps of any longer range
+ */
+export function poolPositions(
+  { plan }: Pool,
+  options: {
+    readonly seed: Seed;
+    readonly draw: Draw | 'auto';
+    readonly lastBatchRule: boolean;
+    readonly first: number;
+    readonly last: number;
+  },
+): Int32Array {
+  const { seed, lastBatchRule, first, last } = options;
+  const whole = plan.recordIds.length >= plan.fullRecords;
+  const draw = options.draw === 'auto' ? (whole ? 'ordered' : 'with-replacement') : options.draw;
+  const { batchesPerEpoch } = plan;
+  const out = new Int32Array(last - first);
+  for (let epoch = Math.floor(first / batchesPerEpoch); epoch * batchesPerEpoch < last; epoch++)
+    for (const [at, position] of poolDraws({ plan, epoch, draw, seed, batchesPerEpoch, lastBatchRule }).entries()) {
+      const step = epoch * batchesPerEpoch + at;
+      if (step >= first && step < last) out[step - first] = position;
+    }
+  return out;
+}
+
+/** The Recipes and targets of some pool positions. */
+export async function readPool(
+  pool: Pool,
+  chosen: Int32Array,
+  o: {
+    readonly sizes: Int32Array;
+    readonly inputSize: number;
+    readonly temperature: number;
+    readonly temperatureSquared: boolean;
+  },
+): Promise<{ recipes: Recipes; target: TrainTarget }> {
+  const derive = (ids: Int32Array) =>
+    drawRecipes(recordBatches(pool.plan, pool.seed, ids), {
+      seed: pool.seed,
+      augment: augmentSpec(pool.augment),
+      sizes: o.sizes,
+      inputSize: o.inputSize,
+      purposes: LABEL_STREAMS,
+    });
+  if (pool.labels === null) {
+    const ids = chosen.map((position) => pool.plan.recordIds[position]!);
+    return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };
+  }
+  const records = await pool.labels.readRecords(chosen);
+  const target: TrainTarget = {
+    kind: 'soft',
+    codec: pool.labels.index.codec,
+    tensors: records.tensors,
+    basis: pool.labels.basis,
+    temperature: o.temperature,
+    lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
+  };
+  return { recipes: records.recipes ?? derive(records.recordIds), target };
+}
