@@ -15,7 +15,11 @@ import { cpus } from 'node:os';
  */
 
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
-const median = (values) => quantile([...values].sort((a, b) => a - b), 0.5);
+const median = (values) =>
+  quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  );
 
 function commit() {
   try {
@@ -35,7 +39,13 @@ function commit() {
  * @returns {Promise<boolean>} whether all answers agreed
  */
 export async function runBench(bench, cases, options) {
-  const machine = { cpu: cpus()[0]?.model ?? 'unknown', cores: cpus().length, node: process.version, threads: options.threads, device: options.device };
+  const machine = {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+    threads: options.threads,
+    device: options.device,
+  };
   const rows = [];
   let agreed = true;
   for (const { name, contenders, compare } of cases) {
@@ -52,7 +62,10 @@ export async function runBench(bench, cases, options) {
     const seconds = await measure(timed);
     const [base] = timed;
     for (const { name: contender } of timed) {
-      const ratios = seconds.get(contender).map((s, round) => seconds.get(base.name)[round] / s).sort((a, b) => a - b);
+      const ratios = seconds
+        .get(contender)
+        .map((s, round) => seconds.get(base.name)[round] / s)
+        .sort((a, b) => a - b);
       rows.push({
         case: name,
         contender,
@@ -93,7 +106,9 @@ async function measure(contenders) {
 }
 
 function print(bench, machine, rows) {
-  console.log(`\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`);
+  console.log(
+    `\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`,
+  );
   console.log('| case | contender | median | ratio | p10-p90 |\n|---|---|---|---|---|');
   for (const row of rows)
     console.log(

@@ -12,9 +12,21 @@ const NETS = {
 
 export async function cases({ device, smoke, threads }) {
   const binding = native(device);
-  const settings = smoke ? [['convnet', 16, 4, 1]] : [['convnet', 28, 10, 10], ['resnet18', 64, 2, 10]];
+  const settings = smoke
+    ? [['convnet', 16, 4, 1]]
+    : [
+        ['convnet', 28, 10, 10],
+        ['resnet18', 64, 2, 10],
+      ];
   return settings.map(([net, size, groups, n]) => {
-    const model = binding.createModel({ ...NETS[net], numClasses: 10, inChannels: 3, inputSize: size, device, seed: 1n });
+    const model = binding.createModel({
+      ...NETS[net],
+      numClasses: 10,
+      inChannels: 3,
+      inputSize: size,
+      device,
+      seed: 1n,
+    });
     const images = groups * n;
     const each = 3 * size * size;
     const noise = new Float32Array(images * each);
@@ -23,14 +35,28 @@ export async function cases({ device, smoke, threads }) {
     const zeros = () => tensor('F32', shape, new Float32Array(images * each));
     const total = model.normLayers.reduce((sum, layer) => sum + layer.channels, 0);
     const steps = 3;
-    const draws = drawSynthesis({ seed: 1n, objects: Int32Array.from({ length: groups }, (_, g) => g), t0: 0, t1: steps, size, scale: () => [0.08, 1], flip: true, rollMin: -4, rollMax: 4 });
+    const draws = drawSynthesis({
+      seed: 1n,
+      objects: Int32Array.from({ length: groups }, (_, g) => g),
+      t0: 0,
+      t1: steps,
+      size,
+      scale: () => [0.08, 1],
+      flip: true,
+      rollMin: -4,
+      rollMax: 4,
+    });
     const spec = (precision) => ({
       precision,
       threads,
       deterministic: false,
       groups,
       imagesPerGroup: n,
-      labels: tensor('I32', [images], Int32Array.from({ length: images }, (_, i) => Math.floor(i / n))),
+      labels: tensor(
+        'I32',
+        [images],
+        Int32Array.from({ length: images }, (_, i) => Math.floor(i / n)),
+      ),
       state: { x: tensor('F32', shape, noise), m: zeros(), v: zeros() },
       step: 0,
       ...draws,

@@ -1,35 +1,14 @@
-// The package from CommonJS: runs a preset, then reads a record of its labels. Keys of the config may follow the folder:
-//
-//   node examples/use-from-cjs.cjs runs/quickstart train.epochs=100
+// Reading labels from CommonJS: node examples/use-from-cjs.cjs [LABEL STORE]
 
-const { join } = require('node:path');
-const { LabelStore, loadConfig, noProgress, openArtifact, runPipeline } = require('lpld-native');
+const { arrayOf, LabelStore, openArtifact } = require('lpld-native');
 
-async function main([out = 'runs/quickstart', ...keys]) {
-  const overrides = Object.fromEntries(
-    keys.map((text) => [text.slice(0, text.indexOf('=')), JSON.parse(text.slice(text.indexOf('=') + 1))]),
-  );
-  const report = await runPipeline(loadConfig('quickstart', overrides), {
-    out,
-    runtime: { device: 'cpu', threads: null, memory: null, deterministic: false },
-    progress: noProgress,
-    signal: new AbortController().signal,
-    verifyData: false,
-  });
-  console.log(`student ${(100 * report.student.top1).toFixed(1)} % with ${report.labels.bytes} bytes of labels`);
-
-  const store = await LabelStore.open(await openArtifact(join(out, 'prune')));
+async function main([folder = 'runs/quickstart/prune']) {
+  const store = await LabelStore.open(await openArtifact(folder));
   const { recordIds, offset, tensors } = await store.readRecords(Int32Array.of(0)); // by position in the pool
-  console.log(
-    `record ${recordIds[0]} of ${store.numRecords}: logits ${tensors.logits.dtype} [${tensors.logits.shape}]`,
-  );
-  console.log(`its rows: ${arrayText(offset)}`);
+  const { dtype, shape } = tensors.logits;
+  console.log(`${store.numRecords} records, ${store.bytes().file} bytes, codec ${store.index.codec}`);
+  console.log(`record ${recordIds[0]}: rows ${arrayOf(offset, 'I32').join(' to ')}, logits ${dtype} [${shape}]`);
   await store.close();
-}
-
-/** A TensorView is {dtype, shape, data}: the little-endian bytes, as in a safetensors file. */
-function arrayText({ data }) {
-  return Array.from(new Int32Array(data.buffer, data.byteOffset, data.byteLength / 4)).join(' to ');
 }
 
 main(process.argv.slice(2));

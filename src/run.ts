@@ -104,11 +104,13 @@ export async function planPipeline(
   config: Config,
   options: RunOptions,
 ): Promise<{
-  stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number; note: string }[];
+  stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number }[];
 }> {
   await checkConfig(config, options);
   const runtime = resolveRuntime(options);
   const dataset = datasetOnce(runtime);
+  const data = await dataset(config);
+  const counts = { train: data.train.count, test: data.test?.count ?? 0, classes: data.classNames.length };
   const order = STAGES.map((stage) => stage.name);
   const from = options.restartFrom === undefined ? order.length : order.indexOf(options.restartFrom);
   const rerun = new Set<string>();
@@ -128,7 +130,7 @@ export async function planPipeline(
       }
     }
     if (action === 'run') rerun.add(node.folder);
-    stages.push({ name: node.stage.name, folder: node.folder, action, ...node.stage.estimate(node.config) });
+    stages.push({ name: node.stage.name, folder: node.folder, action, ...node.stage.estimate(node.config, counts) });
   }
   return { stages };
 }

@@ -112,7 +112,12 @@ export async function prepare(
   );
   const data = needs.dataset ? await dataset(config) : null;
   if (data !== null) ids.dataset = data.id;
-  if (stage.name === 'squeeze' && config.squeeze.weights !== null) ids.weights = await hashFile(config.squeeze.weights);
+  const { weights } = config.squeeze;
+  if (stage.name === 'squeeze' && weights !== null) {
+    if (!existsSync(weights))
+      throw new LpldError('E_DATA', expected('a file of weights', 'squeeze.weights', weights), { path: weights });
+    ids.weights = await hashFile(weights);
+  }
   const { labels, images } = inputs;
   if (labels !== undefined) {
     const madeFrom = labels.manifest.inputs.images;

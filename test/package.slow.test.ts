@@ -17,7 +17,18 @@ const run = (cwd: string, command: string, ...args: string[]): string =>
 
 beforeAll(() => {
   mkdirSync(tree);
-  for (const name of ['package.json', 'CMakeLists.txt', 'native', 'binding', 'scripts', 'dist', 'data', 'docs', 'README.md', 'LICENSE'])
+  for (const name of [
+    'package.json',
+    'CMakeLists.txt',
+    'native',
+    'binding',
+    'scripts',
+    'dist',
+    'data',
+    'docs',
+    'README.md',
+    'LICENSE',
+  ])
     cpSync(join(packageRoot, name), join(tree, name), { recursive: true });
   cpSync(join(packageRoot, 'src', 'presets'), join(tree, 'src', 'presets'), { recursive: true });
   symlinkSync(join(packageRoot, 'node_modules'), join(tree, 'node_modules'));
@@ -40,16 +51,41 @@ test('the tarball holds a prebuild for this LibTorch minor and no build folder',
 });
 
 test('import and require load the prebuilt addon and compute with it', () => {
-  const use = "const { shape, data } = loadNative().ops.normals(1n, 19, 0, 0, 6); console.log(JSON.stringify([shape, data.length]));";
+  const use =
+    'const { shape, data } = loadNative().ops.normals(1n, 19, 0, 0, 6); console.log(JSON.stringify([shape, data.length]));';
   writeFileSync(join(project, 'a.mjs'), `import { loadNative } from 'lpld-native';\n${use}\n`);
   writeFileSync(join(project, 'b.cjs'), `const { loadNative } = require('lpld-native');\n${use}\n`);
   for (const file of ['a.mjs', 'b.cjs']) expect(JSON.parse(run(project, process.execPath, file))).toEqual([[6], 24]);
 });
 
 test('the command line runs a small pipeline on the embedded digits', () => {
-  const sets = ['squeeze.epochs=1', 'synthesize.ipc=2', 'synthesize.iterations=5', 'relabel.batch=10', 'relabel.epochs=4', 'train.epochs=2', 'train.students=1', 'prune.pruneRatio=0.5', 'controls=[]'];
-  const out = run(project, 'npx', 'lpld-native', 'run', 'quickstart', '--out', 'out', '--json', '--quiet', ...sets.flatMap((s) => ['--set', s]));
-  const report = JSON.parse(out.trimEnd().split('\n').at(-1)!) as { student: { top1: number }; images: { count: number } };
+  const sets = [
+    'squeeze.epochs=1',
+    'synthesize.ipc=2',
+    'synthesize.iterations=5',
+    'relabel.batch=10',
+    'relabel.epochs=4',
+    'train.epochs=2',
+    'train.students=1',
+    'prune.pruneRatio=0.5',
+    'controls=[]',
+  ];
+  const out = run(
+    project,
+    'npx',
+    'lpld-native',
+    'run',
+    'quickstart',
+    '--out',
+    'out',
+    '--json',
+    '--quiet',
+    ...sets.flatMap((s) => ['--set', s]),
+  );
+  const report = JSON.parse(out.trimEnd().split('\n').at(-1)!) as {
+    student: { top1: number };
+    images: { count: number };
+  };
   expect(report.images.count).toBe(20);
   expect(report.student.top1).toBeGreaterThan(0);
   expect(existsSync(join(project, 'out', 'report.html'))).toBe(true);

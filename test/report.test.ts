@@ -88,7 +88,7 @@ describe('tables', () => {
   });
 
   test('a plan sums what would run and not what is kept', () => {
-    const stage = { folder: 'squeeze', name: 'squeeze', bytes: 1024, seconds: 60, note: '' };
+    const stage = { folder: 'squeeze', name: 'squeeze', bytes: 1024, seconds: 60 };
     const text = planTable([
       { ...stage, action: 'keep', seconds: 1000 },
       { ...stage, action: 'run' },

@@ -10,7 +10,6 @@ export interface PlannedStage {
   readonly action: 'run' | 'keep';
   readonly bytes: number; // on disk, estimate
   readonly seconds: number; // on this machine, rough estimate
-  readonly note: string;
 }
 
 /**
@@ -84,16 +83,9 @@ export function planTable(stages: readonly PlannedStage[]): string {
     s.action,
     formatBytes(s.bytes),
     s.action === 'run' ? formatSeconds(s.seconds) : '-',
-    s.note,
   ]);
   const todo = stages.filter((stage) => stage.action === 'run');
   const sum = (pick: (stage: PlannedStage) => number): number => todo.reduce((total, stage) => total + pick(stage), 0);
-  const total = [
-    '',
-    `${todo.length} to run`,
-    formatBytes(sum((s) => s.bytes)),
-    formatSeconds(sum((s) => s.seconds)),
-    '',
-  ];
-  return textTable(['stage', 'action', '>disk', '>time, about', 'note'], [...rows, total]);
+  const total = ['', `${todo.length} to run`, formatBytes(sum((s) => s.bytes)), formatSeconds(sum((s) => s.seconds))];
+  return textTable(['stage', 'action', '>disk', '>time, about'], [...rows, total]);
 }

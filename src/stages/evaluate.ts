@@ -39,12 +39,11 @@ export const evaluate: Stage = {
   needs: () => ({ roles: ['students'], dataset: true }),
   identity: ({ evaluate: options, dataset }) => ({ evaluate: options, dataset: { ...dataset, path: '' } }),
   precision: (config) => config.evaluate.precision,
-  estimate(config) {
+  estimate(config, { test }) {
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     return {
       bytes: 1000,
-      seconds: secondsOf(flops * 10_000 * config.train.students, config.evaluate.precision),
-      note: 'for 10,000 test images',
+      seconds: secondsOf(flops * test * config.train.students, config.evaluate.precision),
     };
   },
 

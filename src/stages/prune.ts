@@ -28,9 +28,9 @@ export const prune: Stage = {
   needs: () => ({ roles: ['labels'], dataset: false }),
   identity: ({ prune: options }) => ({ prune: options }),
   precision: () => 'fp32',
-  estimate(config) {
-    const rows = 10 * config.synthesize.ipc * config.relabel.epochs * (1 - config.prune.pruneRatio);
-    return { bytes: rows * 2 * 10, seconds: 1, note: 'for 10 classes' };
+  estimate(config, { classes }) {
+    const rows = classes * config.synthesize.ipc * config.relabel.epochs * (1 - config.prune.pruneRatio);
+    return { bytes: rows * 2 * classes, seconds: 1 };
   },
 
   async run({ config, inputs, draft, progress, runtime }) {

@@ -100,11 +100,11 @@ export const relabel: Stage = {
   needs: () => ({ roles: ['teacher', 'images'], dataset: false }),
   identity: ({ relabel: options, seed }) => ({ relabel: options, seed }),
   precision: (config) => config.relabel.precision,
-  estimate(config) {
+  estimate(config, { classes }) {
     const { epochs, pruneRatio, precision } = config.relabel;
-    const rows = 10 * config.synthesize.ipc * epochs * (1 - pruneRatio);
+    const rows = classes * config.synthesize.ipc * epochs * (1 - pruneRatio);
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
-    return { bytes: rows * 2 * 10, seconds: secondsOf(flops * rows, precision), note: 'for 10 classes' };
+    return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows, precision) };
   },
 
   async run({ config, native, runtime, inputs, draft, progress }) {

@@ -52,8 +52,19 @@ export function factsOf(dataset: Dataset, config: Config): DatasetFacts {
 }
 
 /** Opens the config's dataset. @throws {LpldError} E_DATA, E_CONFIG */
-export function openConfigured(config: Config, verify = false): Promise<Dataset> {
+export async function openConfigured(config: Config, verify = false): Promise<Dataset> {
   const { format, path, classes, skipUnreadable } = config.dataset;
+  if (path === '' && format !== 'digits')
+    throw new LpldError(
+      'E_CONFIG',
+      expected(
+        `the folder of a ${format} dataset`,
+        'dataset.path',
+        path,
+        'give it with --set dataset.path=DIR; `lpld-native data fetch NAME` downloads the known ones',
+      ),
+      { key: 'dataset.path' },
+    );
   return openDataset(format, path, { classes, skipUnreadable, verify });
 }
 

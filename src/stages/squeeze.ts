@@ -72,13 +72,12 @@ export const squeeze: Stage = {
     seed,
   }),
   precision: (config) => config.squeeze.precision,
-  estimate(config) {
+  estimate(config, { train }) {
     const { bytes, flops } = modelFlops(config.squeeze, config.dataset.inputSize);
-    const images = config.squeeze.weights === null ? 60_000 * config.squeeze.epochs * 3 : 60_000;
+    const images = config.squeeze.weights === null ? train * config.squeeze.epochs * 3 : train;
     return {
       bytes: bytes * 4,
       seconds: secondsOf(flops * images, config.squeeze.precision),
-      note: 'for 60,000 training images',
     };
   },
 

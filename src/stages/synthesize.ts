@@ -74,14 +74,13 @@ export const synthesize: Stage = {
     return { synthesize: { method, ipc, encoding, classes }, dataset: { ...dataset, path: '' }, seed };
   },
   precision: (config) => (methodOf(config.synthesize.method).source === 'real' ? 'fp32' : config.synthesize.precision),
-  estimate(config) {
+  estimate(config, { classes }) {
     const { ipc, iterations, precision } = config.synthesize;
-    const images = 10 * ipc;
+    const images = classes * ipc;
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     return {
       bytes: images * 0.6 * config.dataset.inputSize ** 2,
       seconds: secondsOf(2 * flops * images * iterations, precision),
-      note: 'for 10 classes',
     };
   },
   run: (context) =>

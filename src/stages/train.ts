@@ -74,13 +74,12 @@ export const train: Stage = {
     return { train: options, student, recipes, seed };
   },
   precision: (config) => config.train.precision,
-  estimate(config) {
+  estimate(config, { classes }) {
     const { bytes, flops } = modelFlops(config.squeeze, config.dataset.inputSize);
-    const rows = 10 * config.synthesize.ipc * config.train.epochs * config.train.students;
+    const rows = classes * config.synthesize.ipc * config.train.epochs * config.train.students;
     return {
       bytes: bytes * config.train.students,
       seconds: secondsOf(3 * flops * rows, config.train.precision),
-      note: 'for 10 classes',
     };
   },
 

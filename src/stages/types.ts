@@ -39,10 +39,16 @@ export interface StageContext {
 /** Deterministic facts about an artifact, JSON, kept in its manifest. */
 export type Summary = Readonly<Record<string, unknown>>;
 
+/** Sizes of the dataset a run is about, for estimates. */
+export interface Counts {
+  readonly train: number;
+  readonly test: number;
+  readonly classes: number;
+}
+
 export interface Estimate {
   readonly bytes: number; // on disk, of the artifact
   readonly seconds: number; // rough, on this machine
-  readonly note: string;
 }
 
 export interface Stage {
@@ -60,5 +66,5 @@ export interface Stage {
   precision(config: Config): Precision;
   /** Writes the artifact's files into the draft; what it returns is published with them. */
   run(context: StageContext): Promise<Summary>;
-  estimate(config: Config): Estimate;
+  estimate(config: Config, counts: Counts): Estimate;
 }

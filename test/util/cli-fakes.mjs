@@ -58,7 +58,7 @@ export function fakeServices(report, change = {}) {
     })),
     runPipeline: record('runPipeline', report),
     planPipeline: record('planPipeline', {
-      stages: [{ name: 'squeeze', folder: 'squeeze', action: 'run', bytes: 1000, seconds: 5, note: '' }],
+      stages: [{ name: 'squeeze', folder: 'squeeze', action: 'run', bytes: 1000, seconds: 5 }],
     }),
     runStage: record('runStage', (stage, _, options) => artifact(stage, options.out)),
     openArtifact: record('openArtifact', (dir) => artifact('squeeze', dir)),
