@@ -1,11 +1,14 @@
 #include "async_job.h"
 
+#include <malloc.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "core/device.h"
 
@@ -106,7 +109,13 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
   void cancel() { cancel_ = true; }
   void wait() {
     std::unique_lock lock(mutex_);
-    ended_wake_.wait(lock, [this] { return ended_ || !started_; });  // a queued job will see its cancel flag
+    ended_wake_.wait(lock, [this] { return ended_; });
+  }
+
+  // On the engine thread, or at the end of an environment on its own thread, where a job that was cancelled before it
+  // started ends at once: its notify function dies with the environment, so it must not be left in the queue.
+  void run() {
+    if (claim()) execute();
   }
 
   static Napi::Value start(Napi::Env env, std::shared_ptr<AsyncJob> job, const Napi::Value& on_progress) {
@@ -120,6 +129,7 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
     job->notify_ = Notify::New(
         env, on_progress.As<Napi::Function>(), "lpld job", 0, 1, job.get(),
         [data, job](Napi::Env, void*, AsyncJob*) {
+          job->listener_error_.reset();
           const std::lock_guard lock(data->mutex);
           data->jobs.erase(job);
         },
@@ -151,19 +161,23 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
   }
   using Notify = Napi::TypedThreadSafeFunction<AsyncJob, void, &AsyncJob::on_javascript>;
 
-  void run() {
-    {
-      const std::lock_guard lock(mutex_);
-      started_ = true;
-    }
+  bool claim() {
+    const std::lock_guard lock(mutex_);
+    return !std::exchange(started_, true);
+  }
+
+  void execute() {
     bool closing = false;
     const auto poke = [&] {
       if (closing) return;
       if (notify_.NonBlockingCall() == napi_closing) closing = true, cancel_ = true;
     };
+    const auto began = std::chrono::steady_clock::now();
     auto last = std::chrono::steady_clock::time_point{};
+    Progress seen;
     const JobContext context(cancel_, [&](const Progress& progress) {
       if (g_stop_everything) cancel_ = true;
+      seen = progress;
       const auto now = std::chrono::steady_clock::now();
       if (now - last < std::chrono::milliseconds(100) && progress.done > 0) return;
       last = now;
@@ -185,8 +199,13 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       error = e;
     }
     work_ = nullptr;
+    if (std::chrono::steady_clock::now() - began > std::chrono::seconds(1)) malloc_trim(0);
     {
       const std::lock_guard lock(mutex_);
+      if (!error && seen.total > 0) {
+        progress_ = {seen.total, seen.total, seen.loss};
+        pending_ = true;
+      }
       finish_ = std::move(finish);
       error_ = std::move(error);
       done_ = true;
@@ -205,7 +224,6 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       const std::lock_guard lock(mutex_);
       progress = progress_;
       had = pending_;
-      pending_ = false;
       done = done_ && !settled_;
     }
     if (had && !settled_) {
@@ -218,15 +236,19 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       } catch (const Napi::Error& thrown) {
         // A throwing listener fails the job instead of becoming an uncaught exception.
         cancel();
-        if (listener_error_.IsEmpty()) listener_error_ = Napi::Persistent(thrown.Value());
+        if (!listener_error_) listener_error_ = thrown;
       }
+      // Only now, so that a listener slower than the job's progress leaves the event loop its turns.
+      const std::lock_guard lock(mutex_);
+      pending_ = false;
     }
     if (!done) return;
     settled_ = true;
     for (auto& handle : handles_)
       if (handle->state == HandleState::Busy) handle->state = HandleState::Open;
-    if (!listener_error_.IsEmpty()) {
-      deferred_.Reject(listener_error_.Value());
+    if (listener_error_) {
+      deferred_.Reject(listener_error_->Value());
+      listener_error_.reset();
     } else if (error_) {
       deferred_.Reject(to_js_error(env, *error_).Value());
     } else {
@@ -251,8 +273,8 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
   Finish finish_;
   std::optional<Error> error_;
   bool pending_ = false, started_ = false, done_ = false, ended_ = false;
-  bool settled_ = false;                  // JavaScript thread only
-  Napi::ObjectReference listener_error_;  // JavaScript thread only
+  bool settled_ = false;                       // JavaScript thread only
+  std::optional<Napi::Error> listener_error_;  // JavaScript thread only
 };
 
 void AddonData::stop_jobs() {
@@ -262,6 +284,7 @@ void AddonData::stop_jobs() {
     copy = jobs;
   }
   for (const auto& job : copy) job->cancel();
+  for (const auto& job : copy) job->run();
   for (const auto& job : copy) job->wait();
 }
 
@@ -270,11 +293,9 @@ Napi::Value start_job(Napi::Env env, Work work, std::vector<std::shared_ptr<Hand
   LPLD_CHECK(on_progress.IsFunction(), Internal, "expected a progress function");
   for (const auto& handle : handles) {
     LPLD_CHECK(handle->state != HandleState::Disposed, Config, "expected an open handle but it was disposed");
-    LPLD_CHECK(handle->state != HandleState::Busy, Config,
-               "expected an idle handle but a job is running on it");
+    LPLD_CHECK(handle->state != HandleState::Busy, Config, "expected an idle handle but a job is running on it");
   }
-  return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)),
-                         on_progress);
+  return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)), on_progress);
 }
 
 }  // namespace lpld

@@ -1,9 +1,8 @@
 #pragma once
-// Jobs: one process-wide engine thread runs all heavy work of all JavaScript threads, first in, first out,
-// never on libuv's pool. Progress goes through one coalescing slot, at most ten calls a second. The only
-// place where native errors become JavaScript errors. Leaving the process in the middle of a job is safe
-// through three hooks (process 'exit', environment cleanup, atexit), each of which cancels and waits for the
-// current step.
+// Jobs: one process-wide engine thread runs all heavy work of all JavaScript threads, first in, first out, never on
+// libuv's pool. Progress goes through one coalescing slot, at most ten calls a second. The only place where native
+// errors become JavaScript errors. Leaving the process in the middle of a job is safe through three hooks (process
+// 'exit', environment cleanup, atexit), each of which cancels and waits for the current step.
 #include <napi.h>
 
 #include <atomic>
@@ -25,8 +24,7 @@ struct HandleLife {
 
 class AsyncJob;
 
-// One per JavaScript environment (the main thread, each worker). Nothing bound to an environment lives in a
-// static.
+// One per JavaScript environment (the main thread, each worker). Nothing bound to an environment lives in a static.
 struct AddonData {
   Napi::FunctionReference model_class, store_class;
   std::mutex mutex;
@@ -36,8 +34,7 @@ struct AddonData {
 
 Napi::Error to_js_error(Napi::Env env, const Error& error);
 
-// Runs an exported function's body: native errors become JavaScript errors with a code, Napi::Error passes
-// through.
+// Runs an exported function's body: native errors become JavaScript errors with a code, Napi::Error passes through.
 Napi::Value guard(Napi::Env env, const std::function<Napi::Value()>& body);
 
 // What a job makes on the JavaScript thread from what it computed on the engine thread.

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "core/error.h"
@@ -9,14 +10,16 @@
 namespace lpld {
 
 namespace {
+constexpr double kLargestInteger = 9007199254740991.0;  // of a JavaScript number
+
 struct DtypeName {
   const char* name;
   at::ScalarType type;
 };
 // The names safetensors writes (src/tensor.ts).
-const DtypeName kDtypes[] = {
-    {"U8", at::kByte},   {"I8", at::kChar}, {"BOOL", at::kBool}, {"F16", at::kHalf}, {"BF16", at::kBFloat16},
-    {"I16", at::kShort}, {"I32", at::kInt}, {"F32", at::kFloat}, {"I64", at::kLong}, {"F64", at::kDouble}};
+const DtypeName kDtypes[] = {{"U8", at::kByte},       {"I8", at::kChar},   {"BOOL", at::kBool}, {"F16", at::kHalf},
+                             {"BF16", at::kBFloat16}, {"I16", at::kShort}, {"I32", at::kInt},   {"F32", at::kFloat},
+                             {"I64", at::kLong},      {"F64", at::kDouble}};
 }  // namespace
 
 Fields::Fields(const Napi::Value& value, const char* what) : what_(what) {
@@ -38,7 +41,7 @@ double Fields::number(const char* name) const {
 
 int64_t Fields::integer(const char* name) const {
   const double value = number(name);
-  if (!(std::abs(value) <= 9007199254740991.0) || value != double(int64_t(value))) refuse(name, "an integer");
+  if (!(std::abs(value) <= kLargestInteger) || value != double(int64_t(value))) refuse(name, "an integer");
   return int64_t(value);
 }
 
@@ -70,8 +73,9 @@ std::vector<int64_t> Fields::integers(const char* name) const {
   std::vector<int64_t> out;
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const Napi::Value item = array[i];
-    if (!item.IsNumber()) refuse(name, "an array of integers");
-    out.push_back(item.As<Napi::Number>().Int64Value());
+    const double number = item.IsNumber() ? item.As<Napi::Number>().DoubleValue() : std::nan("");
+    if (!(std::abs(number) <= kLargestInteger) || number != std::floor(number)) refuse(name, "an array of integers");
+    out.push_back(int64_t(number));
   }
   return out;
 }
@@ -80,8 +84,8 @@ at::Tensor Fields::tensor(const char* name) const { return to_tensor(get(name), 
 
 at::Tensor Fields::tensor(const char* name, at::ScalarType dtype) const {
   const at::Tensor out = tensor(name);
-  LPLD_CHECK(out.scalar_type() == dtype, Internal, "expected dtype ", c10::toString(dtype), " for ", what_,
-             ".", name, ", received ", c10::toString(out.scalar_type()));
+  LPLD_CHECK(out.scalar_type() == dtype, Internal, "expected dtype ", c10::toString(dtype), " for ", what_, ".", name,
+             ", received ", c10::toString(out.scalar_type()));
   return out;
 }
 
@@ -92,17 +96,18 @@ at::Tensor to_tensor(const Napi::Value& value, const std::string& name) {
   const Fields view(value, name.c_str());
   const std::string dtype = view.string("dtype");
   const std::vector<int64_t> shape = view.integers("shape");
-  for (const int64_t size : shape)
-    LPLD_CHECK(size >= 0, Internal, "expected sizes >= 0 for ", name, ".shape");
+  for (const int64_t size : shape) LPLD_CHECK(size >= 0, Internal, "expected sizes >= 0 for ", name, ".shape");
   const Napi::Value data = value.As<Napi::Object>().Get("data");
-  LPLD_CHECK(data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array,
-             Internal, "expected a Uint8Array for ", name, ".data");
+  LPLD_CHECK(data.IsTypedArray() && data.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array, Internal,
+             "expected a Uint8Array for ", name, ".data");
   const auto bytes = data.As<Napi::Uint8Array>();
   for (const auto& entry : kDtypes) {
     if (dtype != entry.name) continue;
+    double wanted = double(c10::elementSize(entry.type));  // exact wherever it can equal a ByteLength
+    for (const int64_t size : shape) wanted *= double(size);
+    LPLD_CHECK(wanted == double(bytes.ByteLength()), Internal, "expected ", wanted, " bytes for ", name, " of shape ",
+               at::IntArrayRef(shape), ", received ", bytes.ByteLength());
     at::Tensor out = at::empty(shape, at::TensorOptions().dtype(entry.type));
-    LPLD_CHECK(size_t(out.nbytes()) == bytes.ByteLength(), Internal, "expected ", out.nbytes(), " bytes for ",
-               name, " of shape ", out.sizes(), ", received ", bytes.ByteLength());
     if (out.nbytes() > 0) std::memcpy(out.mutable_data_ptr(), bytes.Data(), out.nbytes());
     return out;
   }

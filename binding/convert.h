@@ -1,6 +1,6 @@
 #pragma once
-// JavaScript values <-> native structs. A spec object is read once, field by field; TypeScript fills every
-// field, so a missing one is E_INTERNAL. Tensors are copied in and out: V8 and LibTorch never share memory.
+// JavaScript values <-> native structs. A spec object is read once, field by field; TypeScript fills every field, so a
+// missing one is E_INTERNAL. Tensors are copied in and out: V8 and LibTorch never share memory.
 #include <ATen/core/Tensor.h>
 #include <napi.h>
 

@@ -66,5 +66,12 @@ class StoreHandle : public Napi::ObjectWrap<StoreHandle> {
 };
 
 const char* state_name(HandleState state);
+// Gives a class [Symbol.dispose], so that `using` works where the language has it.
+Napi::Function with_symbol_dispose(Napi::Env env, Napi::Function handle_class);
+// Throws E_INTERNAL unless `this` carries the tag: accessors may be borrowed for objects of another class, of which
+// Node-API unwraps whatever it holds.
+void check_this(const Napi::CallbackInfo& info, const napi_type_tag& tag, const char* what);
+// Hands freed pages back to the system after a large handle: glibc keeps them otherwise.
+void return_memory(int64_t freed);
 
 }  // namespace lpld

@@ -23,8 +23,9 @@ Handles handles_of(const Napi::CallbackInfo& info) {
   auto& store = StoreHandle::of(info[1]);
   Handles handles{model.idle(), store.idle(), {model.life(), store.life()}};
   LPLD_CHECK(handles.store->channels() == handles.model->options.in_channels, Mismatch, "expected images of ",
-             handles.model->options.in_channels, " channels for this model but received ",
-             handles.store->channels());
+             handles.model->options.in_channels, " channels for this model but received ", handles.store->channels());
+  LPLD_CHECK(handles.store->classes() <= handles.model->options.num_classes, Mismatch, "expected class ids below ",
+             handles.model->options.num_classes, " for this model but the images have ", handles.store->classes() - 1);
   return handles;
 }
 
@@ -42,7 +43,10 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.execution = to_execution(f);
     spec.recipes = to_recipes(f.object("recipes"));
     spec.input = to_input(f.object("input"));
-    spec.soft = target.string("kind") == "soft";
+    const std::string target_kind = target.string("kind");
+    LPLD_CHECK(target_kind == "soft" || target_kind == "hard", Internal,
+               "expected soft or hard for target.kind, received ", target_kind);
+    spec.soft = target_kind == "soft";
     spec.smoothing = spec.soft ? 0 : target.number("smoothing");
     if (spec.soft) {
       spec.codec = target.string("codec");
@@ -66,9 +70,8 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.weight_decay = optimizer.number("weightDecay");
     spec.decay_all = decay == "all";
     spec.hash_pixels = f.boolean("hashPixels");
-    LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal,
-               "expected one learning rate per step, received ", spec.lr.numel(), " for ",
-               spec.recipes.steps());
+    LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal, "expected one learning rate per step, received ",
+               spec.lr.numel(), " for ", spec.recipes.steps());
     const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
       const TrainResult result = train(*model, *store, spec, job);
       return [result](Napi::Env env) -> Napi::Value {
@@ -134,8 +137,7 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
     spec.target_var = f.tensor("targetVar", at::kFloat);
     spec.clamp_low = f.tensor("clampLow", at::kFloat);
     spec.clamp_high = f.tensor("clampHigh", at::kFloat);
-    LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal,
-               "expected groups and imagesPerGroup > 0");
+    LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal, "expected groups and imagesPerGroup > 0");
     const Work work = [model, spec](const JobContext& job) -> Finish {
       const SynthesizeResult result = synthesize(*model, spec, job);
       return [result](Napi::Env env) -> Napi::Value {

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "async_job.h"
@@ -36,7 +37,12 @@ double number_at(const Info& info, size_t i) {
   LPLD_CHECK(info[i].IsNumber(), Internal, "expected a number for argument ", i + 1);
   return info[i].As<Napi::Number>().DoubleValue();
 }
-int64_t integer_at(const Info& info, size_t i) { return int64_t(number_at(info, i)); }
+int64_t integer_at(const Info& info, size_t i) {
+  const double value = number_at(info, i);
+  LPLD_CHECK(std::abs(value) <= 9007199254740991.0 && value == std::floor(value), Internal,
+             "expected an integer for argument ", i + 1, ", received ", value);
+  return int64_t(value);
+}
 std::string string_at(const Info& info, size_t i) {
   LPLD_CHECK(info[i].IsString(), Internal, "expected a string for argument ", i + 1);
   return info[i].As<Napi::String>().Utf8Value();
@@ -59,24 +65,37 @@ struct Gradient {
   }
 };
 
-Napi::Value philox(const Info& info) {
-  const auto counter = info[0].As<Napi::Array>(), key = info[1].As<Napi::Array>();
-  const auto word = [](const Napi::Array& a, uint32_t i) {
-    return a.Get(i).As<Napi::Number>().Uint32Value();
-  };
-  const auto block = Philox::block({word(counter, 0), word(counter, 1), word(counter, 2), word(counter, 3)},
-                                   word(key, 0), word(key, 1));
+// n u32 words of an array.
+std::vector<uint32_t> words_at(const Info& info, size_t i, uint32_t n) {
+  LPLD_CHECK(info[i].IsArray() && info[i].As<Napi::Array>().Length() == n, Internal, "expected ", n,
+             " words for argument ", i + 1);
+  std::vector<uint32_t> out;
+  for (uint32_t k = 0; k < n; ++k) {
+    const Napi::Value word = info[i].As<Napi::Array>().Get(k);
+    LPLD_CHECK(word.IsNumber(), Internal, "expected numbers for argument ", i + 1);
+    out.push_back(word.As<Napi::Number>().Uint32Value());
+  }
+  return out;
+}
+
+Napi::Value philox(const Info& info) {  // counter, key
+  const auto c = words_at(info, 0, 4), k = words_at(info, 1, 2);
+  const auto block = Philox::block({c[0], c[1], c[2], c[3]}, k[0], k[1]);
   auto out = Napi::Array::New(info.Env());
   for (uint32_t i = 0; i < 4; ++i) out.Set(i, double(block[i]));
   return out;
 }
 
 Napi::Value normals(const Info& info) {  // seed, purpose, object, view, count
+  LPLD_CHECK(info[0].IsBigInt(), Internal, "expected a bigint for argument 1");
   bool lossless = false;
   const uint64_t seed = info[0].As<Napi::BigInt>().Uint64Value(&lossless);
-  at::Tensor out = at::empty({integer_at(info, 4)}, at::TensorOptions().dtype(at::kFloat));
-  Philox{seed, uint32_t(integer_at(info, 1)), uint32_t(integer_at(info, 2)), uint32_t(integer_at(info, 3))}
-      .normals(out.mutable_data_ptr<float>(), out.numel());
+  const int64_t count = integer_at(info, 4);
+  LPLD_CHECK(lossless && count >= 0 && count < (int64_t{1} << 34), Internal,
+             "expected a seed in [0, 2^64) and a count in [0, 2^34), received count ", count);
+  at::Tensor out = at::empty({count}, at::TensorOptions().dtype(at::kFloat));
+  Philox{seed, uint32_t(integer_at(info, 1)), uint32_t(integer_at(info, 2)), uint32_t(integer_at(info, 3))}.normals(
+      out.mutable_data_ptr<float>(), out.numel());
   return from_tensor(info.Env(), out);
 }
 
@@ -97,6 +116,8 @@ Napi::Value resize_bilinear(const Info& info) {  // image U8 [H, W, C], height, 
   LPLD_CHECK(image.dim() == 3 && image.scalar_type() == at::kByte, Internal,
              "expected an image U8 [H, W, C], received ", image.sizes());
   const int64_t height = integer_at(info, 1), width = integer_at(info, 2);
+  LPLD_CHECK(height > 0 && width > 0 && height <= 65535 && width <= 65535 && image.numel() > 0, Internal,
+             "expected a size of 1 to 65535 px, received ", height, "x", width);
   at::Tensor out = at::empty({height, width, image.size(2)}, at::TensorOptions().dtype(at::kByte));
   Resizer().resized_crop(image.const_data_ptr<uint8_t>(), image.size(0), image.size(1), image.size(2),
                          {0, 0, int32_t(image.size(0)), int32_t(image.size(1))}, false, height, width,
@@ -107,8 +128,10 @@ Napi::Value resize_bilinear(const Info& info) {  // image U8 [H, W, C], height, 
 Napi::Value crop_flip_roll_op(const Info& info) {  // x, groups, crop, flip, roll, grad
   const c10::AutoGradMode grad(true);
   Gradient gradient(tensor_at(info, 0));
-  const at::Tensor y =
-      crop_flip_roll(gradient.leaf, tensor_at(info, 2), tensor_at(info, 3), tensor_at(info, 4));
+  const at::Tensor crop = tensor_at(info, 2);
+  LPLD_CHECK(crop.dim() == 2 && crop.size(0) == integer_at(info, 1), Internal,
+             "expected crop [G, 4] for G = ", integer_at(info, 1), ", received ", crop.sizes());
+  const at::Tensor y = crop_flip_roll(gradient.leaf, crop, tensor_at(info, 3), tensor_at(info, 4));
   return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 5)))}});
 }
 
@@ -137,8 +160,8 @@ Napi::Value pixel_adam_op(const Info& info) {  // x, m, v, grad, step, lr, beta1
   const c10::AutoGradMode no_grad(false);
   const at::Tensor x = tensor_at(info, 0), m = tensor_at(info, 1), v = tensor_at(info, 2);
   pixel_adam(x, m, v, tensor_at(info, 3), integer_at(info, 4),
-             {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)},
-             tensor_at(info, 9), tensor_at(info, 10));
+             {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)}, tensor_at(info, 9),
+             tensor_at(info, 10));
   return object(info.Env(), {{"x", x}, {"m", m}, {"v", v}});
 }
 
@@ -146,9 +169,8 @@ Napi::Value image_prior_op(const Info& info) {  // x, groups
   const c10::AutoGradMode grad(true);
   Gradient gradient(tensor_at(info, 0));
   const ImagePrior prior = image_prior(gradient.leaf, integer_at(info, 1));
-  return object(
-      info.Env(),
-      {{"tv", prior.tv}, {"l2", prior.l2}, {"dTv", gradient.of(prior.tv)}, {"dL2", gradient.of(prior.l2)}});
+  return object(info.Env(),
+                {{"tv", prior.tv}, {"l2", prior.l2}, {"dTv", gradient.of(prior.tv)}, {"dL2", gradient.of(prior.l2)}});
 }
 
 Napi::Value optimizer_step_op(const Info& info) {  // kind, parameter, state, grad, options
@@ -160,9 +182,8 @@ Napi::Value optimizer_step_op(const Info& info) {  // kind, parameter, state, gr
   for (const char* name : {"m", "v"})
     if (state.count(name) == 0) state[name] = at::zeros_like(parameter);
   if (kind == "adamw")
-    adamw_step(
-        parameter, state["m"], state["v"], grad, o.integer("step"),
-        {o.number("lr"), o.number("beta1"), o.number("beta2"), o.number("eps"), o.number("weightDecay")});
+    adamw_step(parameter, state["m"], state["v"], grad, o.integer("step"),
+               {o.number("lr"), o.number("beta1"), o.number("beta2"), o.number("eps"), o.number("weightDecay")});
   else
     sgd_step(parameter, state["m"], grad, o.integer("step"),
              {o.number("lr"), o.number("momentum"), o.number("weightDecay")});
@@ -185,8 +206,8 @@ Napi::Value initial_class_stats_op(const Info& info) {  // model, mode
   return from_tensors(info.Env(), initial_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1)));
 }
 Napi::Value finish_class_stats_op(const Info& info) {  // model, mode, state
-  return from_tensors(info.Env(), finish_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1),
-                                                     to_tensors(info[2], "state")));
+  return from_tensors(
+      info.Env(), finish_class_stats(*ModelHandle::of(info[0]).idle(), mode_at(info, 1), to_tensors(info[2], "state")));
 }
 
 Napi::Value forward_op(const Info& info) {  // model, x, precision
@@ -199,8 +220,8 @@ Napi::Value forward_op(const Info& info) {  // model, x, precision
 }
 
 Napi::Value encode_op(const Info& info) {  // codec, logits, basis
-  return from_tensors(
-      info.Env(), make_codec(string_at(info, 0))->encode({tensor_at(info, 1)}, to_tensors(info[2], "basis")));
+  return from_tensors(info.Env(),
+                      make_codec(string_at(info, 0))->encode({tensor_at(info, 1)}, to_tensors(info[2], "basis")));
 }
 Napi::Value decode_op(const Info& info) {  // codec, tensors, basis, numClasses
   return from_tensor(info.Env(), make_codec(string_at(info, 0))
@@ -241,8 +262,7 @@ Napi::Object define_ops(Napi::Env env) {
     const Body body = entry.body;
     out.Set(entry.name,
             Napi::Function::New(
-                env, [body](const Info& info) { return guard(info.Env(), [&] { return body(info); }); },
-                entry.name));
+                env, [body](const Info& info) { return guard(info.Env(), [&] { return body(info); }); }, entry.name));
   }
   return out;
 }

@@ -10,26 +10,28 @@ namespace lpld {
 
 namespace {
 constexpr napi_type_tag kStoreTag = {0x6c706c642d73746f, 0x72652d76312d0001};
-}
+
+}  // namespace
 
 Napi::Function StoreHandle::define(Napi::Env env) {
-  return DefineClass(
-      env, "ImageStore",
-      {InstanceAccessor<&StoreHandle::state>("state"), InstanceAccessor<&StoreHandle::count>("count"),
-       InstanceAccessor<&StoreHandle::bytes>("bytes"), InstanceMethod<&StoreHandle::append>("append"),
-       InstanceMethod<&StoreHandle::sizes>("sizes"), InstanceMethod<&StoreHandle::labels>("labels"),
-       InstanceMethod<&StoreHandle::image>("image"), InstanceMethod<&StoreHandle::dispose>("dispose")});
+  return with_symbol_dispose(
+      env,
+      DefineClass(env, "ImageStore",
+                  {InstanceAccessor<&StoreHandle::state>("state"), InstanceAccessor<&StoreHandle::count>("count"),
+                   InstanceAccessor<&StoreHandle::bytes>("bytes"), InstanceMethod<&StoreHandle::append>("append"),
+                   InstanceMethod<&StoreHandle::sizes>("sizes"), InstanceMethod<&StoreHandle::labels>("labels"),
+                   InstanceMethod<&StoreHandle::image>("image"), InstanceMethod<&StoreHandle::dispose>("dispose")}));
 }
 
 Napi::Value StoreHandle::create(const Napi::CallbackInfo& info) {
-  return guard(info.Env(),
-               [&] { return info.Env().GetInstanceData<AddonData>()->store_class.New({info[0]}); });
+  return guard(info.Env(), [&] { return info.Env().GetInstanceData<AddonData>()->store_class.New({info[0]}); });
 }
 
 StoreHandle::StoreHandle(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   info.This().As<Napi::Object>().TypeTag(&kStoreTag);
   guard(info.Env(), [&] {
     const Fields spec(info[0], "image store spec");
+    check_device(spec.string("device"));
     store_ = std::make_shared<ImageStore>(spec.integer("channels"), spec.string("device"));
     return info.Env().Undefined();
   });
@@ -51,20 +53,22 @@ StoreHandle& StoreHandle::of(const Napi::Value& value) {
 std::shared_ptr<ImageStore> StoreHandle::idle() const {
   LPLD_CHECK(life_->state != HandleState::Disposed && store_, Config,
              "expected an open ImageStore but it was disposed");
-  LPLD_CHECK(life_->state == HandleState::Open, Config,
-             "expected an idle ImageStore but a job is running on it");
+  LPLD_CHECK(life_->state == HandleState::Open, Config, "expected an idle ImageStore but a job is running on it");
   return store_;
 }
 
 Napi::Value StoreHandle::state(const Napi::CallbackInfo& info) {
+  check_this(info, kStoreTag, "an ImageStore handle");
   return Napi::String::New(info.Env(), state_name(life_->state));
 }
 
 Napi::Value StoreHandle::count(const Napi::CallbackInfo& info) {
+  check_this(info, kStoreTag, "an ImageStore handle");
   return Napi::Number::New(info.Env(), store_ ? double(store_->count()) : 0);
 }
 
 Napi::Value StoreHandle::bytes(const Napi::CallbackInfo& info) {
+  check_this(info, kStoreTag, "an ImageStore handle");
   return Napi::Number::New(info.Env(), store_ ? double(store_->bytes()) : 0);
 }
 
@@ -86,10 +90,8 @@ Napi::Value StoreHandle::append(const Napi::CallbackInfo& info) {
                             : mode == "exact" ? AppendResize::Exact
                                               : AppendResize::Shorter,
                             spec.integer("size"), spec.integer("centerCrop")};
-    LPLD_CHECK(mode == "none" || append.size > 0, Config, "expected a stored size > 0 px, received ",
-               append.size);
-    store->append(images.Data(), int64_t(images.ByteLength()), labels.Data(), int64_t(labels.ElementLength()),
-                  append);
+    LPLD_CHECK(mode == "none" || append.size > 0, Config, "expected a stored size > 0 px, received ", append.size);
+    store->append(images.Data(), int64_t(images.ByteLength()), labels.Data(), int64_t(labels.ElementLength()), append);
     account(info.Env(), store->bytes());
     return info.Env().Undefined();
   });
@@ -137,6 +139,7 @@ Napi::Value StoreHandle::dispose(const Napi::CallbackInfo& info) {
                "expected an idle ImageStore for dispose but a job is running on it");
     life_->state = HandleState::Disposed;
     store_.reset();
+    return_memory(accounted_);
     account(info.Env(), 0);
     return info.Env().Undefined();
   });

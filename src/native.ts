@@ -69,7 +69,9 @@ export interface NativeModel {
   /** Moments of the optimizer, keyed `<name>.m`, `<name>.v`, plus `step`; empty before the first training step. */
   optimizerState(): TensorMap;
   loadOptimizerState(tensors: TensorMap): void;
+  /** Frees the weights; harmless when done twice; refused while busy. */
   dispose(): void;
+  [Symbol.dispose](): void;
 }
 
 export interface ImageStoreSpec {
@@ -98,7 +100,9 @@ export interface NativeImageStore {
   labels(): TensorView; // I32 [N]
   /** Stored pixels of one image, U8 [height, width, C]. */
   image(index: number): TensorView;
+  /** Frees the images; harmless when done twice; refused while busy. */
   dispose(): void;
+  [Symbol.dispose](): void;
 }
 
 export type TrainTarget =

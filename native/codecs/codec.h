@@ -1,8 +1,8 @@
 #pragma once
 // codec: how the teacher's answers are stored. One file per codec, one line each in registry.cpp.
-//   fit      from the first records of the plan to named tensors stored once (may be empty); float64 on the
-//   CPU encode   answers of n rows -> named tensors whose first dimension is n decode   those rows -> logits
-//   [n, K] float on `device`
+//   fit      from the first records of the plan to named tensors stored once (may be empty); float64 on the CPU
+//   encode   answers of n rows -> named tensors whose first dimension is n
+//   decode   those rows -> logits [n, K] float on `device`
 // Names carry their parameter: "dense:f16", later "topk:100".
 #include <ATen/core/Tensor.h>
 

@@ -15,8 +15,7 @@ TensorMap DenseF16::encode(const Answer& answer, const TensorMap&) const {
   return {{"logits", half.contiguous()}};
 }
 
-at::Tensor DenseF16::decode(const TensorMap& rows, const TensorMap&, int64_t classes,
-                            const at::Device& device) const {
+at::Tensor DenseF16::decode(const TensorMap& rows, const TensorMap&, int64_t classes, const at::Device& device) const {
   const auto found = rows.find("logits");
   LPLD_CHECK(found != rows.end() && found->second.dim() == 2 && found->second.size(1) == classes &&
                  found->second.scalar_type() == at::kHalf,

@@ -1,6 +1,5 @@
 #pragma once
-// The ATen surface native/ uses, as per-operator headers, precompiled once. Nothing else may include torch
-// headers.
+// The ATen surface native/ uses, as per-operator headers, precompiled once. Nothing else may include torch headers.
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>

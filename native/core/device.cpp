@@ -55,6 +55,20 @@ CudaReport cuda_report() {
   return report;
 }
 
+void check_device(const std::string& device) {
+  if (device == "cpu") return;
+  const bool cuda = device.starts_with("cuda:") && device.size() > 5 && device.size() < 9 &&
+                    device.find_first_not_of("0123456789", 5) == std::string::npos;
+  LPLD_CHECK(cuda, Config, "expected cpu or cuda:N for device but received \"", device, "\"");
+  const CudaReport report = cuda_report();
+  const size_t number = std::stoul(device.substr(5));
+  if (number < report.devices.size()) return;
+  throw Error(Code::Device,
+              text("expected a usable CUDA device for device but received ", device, ": ",
+                   report.available ? text("there are ", report.devices.size()) : report.reason),
+              "no-cuda");
+}
+
 CpuFeatures cpu_features() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   CpuFeatures features{false, false, false};
@@ -76,8 +90,7 @@ std::string runtime_version() {
 void check_runtime_version() {
   const std::string built = text(TORCH_VERSION_MAJOR, '.', TORCH_VERSION_MINOR);
   if (built != runtime_version())
-    throw Error(Code::Device,
-                text("expected LibTorch ", built, " in the process, received ", runtime_version()),
+    throw Error(Code::Device, text("expected LibTorch ", built, " in the process, received ", runtime_version()),
                 "libtorch-mismatch");
 }
 
@@ -91,8 +104,7 @@ void translate(const std::function<void()>& f) {
   } catch (const c10::Error& e) {
     const std::string message = first_paragraph(e);
     // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("can't allocate memory") != std::string::npos)
-      throw Error(Code::Device, message, "out-of-memory");
+    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "out-of-memory");
     throw Error(Code::Internal, message);
   } catch (const std::bad_alloc&) {
     throw Error(Code::Device, "host memory is exhausted", "out-of-memory");

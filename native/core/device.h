@@ -1,6 +1,6 @@
 #pragma once
-// Devices, process-wide LibTorch settings, and the translation of LibTorch's exceptions. Light: no ATen here,
-// so that binding/ may include it.
+// Devices, process-wide LibTorch settings, and the translation of LibTorch's exceptions. Light: no ATen here, so that
+// binding/ may include it.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -30,6 +30,9 @@ struct CudaReport {
 };
 CudaReport cuda_report();
 
+// Throws E_CONFIG unless `device` is cpu or cuda:N, E_DEVICE for a CUDA device that cannot be used.
+void check_device(const std::string& device);
+
 struct CpuFeatures {
   bool avx512, avx512_bf16, amx_bf16;
 };
@@ -39,8 +42,7 @@ std::string compiled_version();  // of the headers, e.g. 2.13.0
 std::string runtime_version();   // major.minor of the LibTorch in the process
 void check_runtime_version();    // throws E_DEVICE (libtorch-mismatch)
 
-// The CUDA kernels' own library. Without it CUDA tensors use ATen bodies. Throws E_DEVICE where it cannot be
-// opened.
+// The CUDA kernels' own library. Without it CUDA tensors use ATen bodies. Throws E_DEVICE where it cannot be opened.
 struct KernelTable;
 void load_kernels(const std::string& path);
 const KernelTable* kernels();  // null unless loaded

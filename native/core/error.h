@@ -1,6 +1,5 @@
 #pragma once
-// The errors of the native side: the seven codes of src/errors.ts. Thrown anywhere in native/, caught in
-// binding/.
+// The errors of the native side: the seven codes of src/errors.ts. Thrown anywhere in native/, caught in binding/.
 #include <sstream>
 #include <stdexcept>
 #include <string>

@@ -1,8 +1,7 @@
 #pragma once
-// Philox4x32-10 (Salmon et al., SC'11), the one source of randomness: counter = (object, view, purpose,
-// block), key = seed. Only noise and weight initialisation are drawn here; all geometry is drawn in
-// src/recipe.ts. docs/streams.md defines the uniform and normal rules; test/ops/philox.test.ts holds the
-// vectors.
+// Philox4x32-10 (Salmon et al., SC'11), the one source of randomness: counter = (object, view, purpose, block),
+// key = seed. Only noise and weight initialisation are drawn here; all geometry is drawn in src/recipe.ts.
+// docs/streams.md defines the uniform and normal rules; test/ops/philox.test.ts holds the vectors.
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -32,13 +31,11 @@ struct Philox {
   void uniforms(float* out, int64_t count) const {
     for (int64_t i = 0; i < count; i += 4) {
       const auto w = words(uint32_t(i >> 2));
-      for (int64_t lane = 0; lane < 4 && i + lane < count; ++lane)
-        out[i + lane] = float(w[lane] >> 8) * 0x1p-24f;
+      for (int64_t lane = 0; lane < 4 && i + lane < count; ++lane) out[i + lane] = float(w[lane] >> 8) * 0x1p-24f;
     }
   }
 
-  // Box-Muller in double, rounded to float: words (0, 1) give lanes 0 (cosine) and 1 (sine), words (2, 3)
-  // lanes 2, 3.
+  // Box-Muller in double, rounded to float: words (0, 1) give lanes 0 (cosine) and 1 (sine), words (2, 3) lanes 2, 3.
   void normals(float* out, int64_t count) const {
     constexpr double kTwoPi = 6.283185307179586476925286766559;
     for (int64_t i = 0; i < count; i += 4) {

@@ -5,18 +5,21 @@
 
 namespace lpld {
 
-ImageStore::ImageStore(int64_t channels, std::string device)
-    : channels_(channels), device_(std::move(device)) {
+ImageStore::ImageStore(int64_t channels, std::string device) : channels_(channels), device_(std::move(device)) {
   LPLD_CHECK(channels == 1 || channels == 3, Config, "expected 1 or 3 for channels, received ", channels);
 }
 
 void ImageStore::append(const uint8_t* images, int64_t bytes, const int32_t* labels, int64_t count,
                         const AppendSpec& spec) {
+  constexpr int64_t kLongest = 65535;  // px, as JPEG allows; sizes below stay far inside int64
+  LPLD_CHECK(spec.height > 0 && spec.width > 0 && spec.height <= kLongest && spec.width <= kLongest, Data,
+             "expected images of 1 to ", kLongest, " px a side, received ", spec.height, "x", spec.width);
+  LPLD_CHECK(spec.size <= kLongest && spec.center_crop >= 0, Config, "expected a stored size up to ", kLongest,
+             " px and a centre crop >= 0, received ", spec.size, " and ", spec.center_crop);
   const int64_t source = spec.height * spec.width * channels_;
-  LPLD_CHECK(spec.height > 0 && spec.width > 0 && bytes == source * count, Data, "expected ", count,
-             " images of ", spec.height, "x", spec.width, "x", channels_, ", received ", bytes, " bytes");
-  for (int64_t i = 0; i < count; ++i)
-    LPLD_CHECK(labels[i] >= 0, Data, "expected class ids >= 0, received ", labels[i]);
+  LPLD_CHECK(bytes == source * count, Data, "expected ", count, " images of ", spec.height, "x", spec.width, "x",
+             channels_, ", received ", bytes, " bytes");
+  for (int64_t i = 0; i < count; ++i) LPLD_CHECK(labels[i] >= 0, Data, "expected class ids >= 0, received ", labels[i]);
 
   int64_t height = spec.height, width = spec.width;
   if (spec.resize == AppendResize::Exact) height = width = spec.size;
@@ -28,9 +31,8 @@ void ImageStore::append(const uint8_t* images, int64_t bytes, const int32_t* lab
   }
   int64_t top = 0, left = 0, out_height = height, out_width = width;
   if (spec.center_crop > 0) {
-    LPLD_CHECK(spec.center_crop <= height && spec.center_crop <= width, Config,
-               "expected a centre crop of at most ", std::min(height, width), " px, received ",
-               spec.center_crop);
+    LPLD_CHECK(spec.center_crop <= height && spec.center_crop <= width, Config, "expected a centre crop of at most ",
+               std::min(height, width), " px, received ", spec.center_crop);
     // torchvision's CenterCrop rounds the offset half to even
     const auto offset = [&](int64_t length) {
       const int64_t slack = length - spec.center_crop;
@@ -50,8 +52,7 @@ void ImageStore::append(const uint8_t* images, int64_t bytes, const int32_t* lab
     const uint8_t* pixels = images + i * source;
     if (height != spec.height || width != spec.width) {
       resizer.resized_crop(pixels, spec.height, spec.width, channels_,
-                           {0, 0, int32_t(spec.height), int32_t(spec.width)}, false, height, width,
-                           resized.data());
+                           {0, 0, int32_t(spec.height), int32_t(spec.width)}, false, height, width, resized.data());
       pixels = resized.data();
     }
     const int64_t offset = int64_t(pixels_.size());
@@ -61,6 +62,7 @@ void ImageStore::append(const uint8_t* images, int64_t bytes, const int32_t* lab
     }
     images_.push_back({offset, int32_t(out_height), int32_t(out_width)});
     labels_.push_back(labels[i]);
+    classes_ = std::max(classes_, int64_t{labels[i]} + 1);
   }
 }
 

@@ -12,8 +12,7 @@ namespace lpld {
 enum class AppendResize { None, Exact, Shorter };
 struct AppendSpec {
   int64_t height, width;  // px of the given images
-  AppendResize
-      resize;  // Exact: to [size, size]; Shorter: shorter side to size, aspect kept (torchvision's Resize)
+  AppendResize resize;    // Exact: to [size, size]; Shorter: shorter side to size, aspect kept (torchvision's Resize)
   int64_t size;
   int64_t center_crop;  // px, 0 for none
 };
@@ -24,8 +23,7 @@ class ImageStore {
 
   // images: uint8 [n, height, width, C] packed. Throws E_DATA for a byte count that does not fit, or a
   // negative label.
-  void append(const uint8_t* images, int64_t bytes, const int32_t* labels, int64_t count,
-              const AppendSpec& spec);
+  void append(const uint8_t* images, int64_t bytes, const int32_t* labels, int64_t count, const AppendSpec& spec);
 
   struct Image {
     int64_t offset;
@@ -39,6 +37,7 @@ class ImageStore {
   const uint8_t* pixels(int64_t index) const { return pixels_.data() + image(index).offset; }
   int32_t label(int64_t index) const { return labels_[size_t(index)]; }
   const std::vector<int32_t>& labels() const { return labels_; }
+  int64_t classes() const { return classes_; }  // largest class id + 1
 
   // The same images on the store's CUDA device, uploaded on first use and again after an append.
   struct Device {
@@ -52,6 +51,7 @@ class ImageStore {
   std::vector<uint8_t> pixels_;
   std::vector<Image> images_;
   std::vector<int32_t> labels_;
+  int64_t classes_ = 0;
   mutable Device uploaded_;
 };
 

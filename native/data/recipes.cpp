@@ -22,20 +22,23 @@ int64_t Recipes::begin(int64_t step) const { return offset.const_data_ptr<int32_
 int64_t Recipes::end(int64_t step) const { return offset.const_data_ptr<int32_t>()[step + 1]; }
 
 void Recipes::check(const ImageStore& store, int64_t size) const {
+  LPLD_CHECK(offset.dim() == 1 && offset.numel() >= 1 && index.dim() == 1 && size > 0, Data,
+             "recipes: expected offset [S + 1], index [M] and a size > 0, received ", offset.sizes(), ", ",
+             index.sizes(), " and ", size);
   const int64_t m = index.size(0);
   LPLD_CHECK(offset.size(0) >= 1 && begin(0) == 0 && offset.const_data_ptr<int32_t>()[steps()] == m &&
-                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m &&
-                 mix_index.numel() == m && mix_box.numel() == 4 * m && lambda.numel() == m,
+                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m && mix_index.numel() == m &&
+                 mix_box.numel() == 4 * m && lambda.numel() == m,
              Data, "recipes: expected ", m, " rows in every field and offsets from 0 to ", m);
   for (int64_t step = 0; step < steps(); ++step) {
     const int64_t from = begin(step), to = end(step);
     LPLD_CHECK(from < to && to <= m, Data, "recipes: expected a batch of at least one row at step ", step);
     for (int64_t row = from; row < to; ++row) {
       const int32_t image = *rows<int32_t>(index, row), partner = *rows<int32_t>(mix_index, row);
-      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ",
-                 store.count(), " at row ", row, ", received ", image);
-      LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ",
-                 to - from, " at row ", row, ", received ", partner);
+      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ", store.count(),
+                 " at row ", row, ", received ", image);
+      LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ", to - from,
+                 " at row ", row, ", received ", partner);
       const int32_t* c = rows<int32_t>(crop, row, 4);
       const auto& stored = store.image(image);
       LPLD_CHECK(c[0] >= 0 && c[1] >= 0 && c[2] > 0 && c[3] > 0 && int64_t{c[0]} + c[2] <= stored.height &&
@@ -45,8 +48,8 @@ void Recipes::check(const ImageStore& store, int64_t size) const {
       const int32_t* b = rows<int32_t>(mix_box, row, 4);
       LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
                      int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
-                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ",
-                 b[0], ",", b[1], " ", b[2], "x", b[3]);
+                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0],
+                 ",", b[1], " ", b[2], "x", b[3]);
     }
   }
 }
@@ -128,8 +131,7 @@ at::Tensor render_cuda(const ImageStore& store, const Recipes& recipes, int64_t 
 
 }  // namespace
 
-Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size,
-                   PixelHash* hash) {
+Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash) {
   const int64_t from = recipes.begin(step), count = recipes.end(step) - from;
   const bool cuda = kernels() != nullptr && at::Device(store.device()).is_cuda();
   Batch batch;
@@ -156,6 +158,8 @@ at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t ste
                          const std::string& device) {
   const int64_t count = batch.pixels.size(0), size = batch.pixels.size(1), channels = batch.pixels.size(3);
   const int64_t from = recipes.begin(step);
+  LPLD_CHECK(input.normalize.size(0) == channels, Internal, "expected input.normalize [", channels, ", 256], received ",
+             input.normalize.sizes());
   at::Tensor x;  // [B, C, P, P] channels-last
   if (batch.pixels.is_cuda()) {
     const at::Tensor table = input.normalize.to(batch.pixels.device());
@@ -180,8 +184,7 @@ at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t ste
   if (mixup) {
     const at::Tensor partners = recipes.mix_index.narrow(0, from, count).to(at::kLong);
     const at::Tensor is_mixup = recipes.mix_kind.narrow(0, from, count).eq(int64_t(MixKind::Mixup));
-    const at::Tensor share =
-        at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
+    const at::Tensor share = at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
     x = (x * share + x.index_select(0, partners) * (1 - share)).contiguous(at::MemoryFormat::ChannelsLast);
   }
   return x.to(at::Device(device));

@@ -44,8 +44,7 @@ struct Batch {
   at::Tensor partner_labels;  // int64 [B] class ids of the mix partners
   at::Tensor own_share;       // float [B] lambda
 };
-Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size,
-                   PixelHash* hash);
+Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash);
 
 // float [B, C, P, P] channels-last on `device`, mixup applied; from a Batch of the same step.
 at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t step, const InputSpec& input,

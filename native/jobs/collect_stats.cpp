@@ -9,8 +9,7 @@ namespace {
 
 at::Tensor& entry(TensorMap& state, const std::string& name) {
   const auto found = state.find(name);
-  LPLD_CHECK(found != state.end(), Mismatch, "class statistics: expected a tensor ", name,
-             " in the saved state");
+  LPLD_CHECK(found != state.end(), Mismatch, "class statistics: expected a tensor ", name, " in the saved state");
   return found->second;
 }
 
@@ -86,8 +85,8 @@ TensorMap collect_stats(Model& model, const ImageStore& store, CollectStatsSpec 
     const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, nullptr);
     tap.begin(batch.labels.to(at::Device(model.options.device)));
     model.forward(pass, network_input(batch, spec.recipes, step, spec.input, model.options.device));
-    const at::Tensor images = at::zeros({classes}, at::kDouble)
-                                  .index_add(0, batch.labels, at::ones({batch.labels.size(0)}, at::kDouble));
+    const at::Tensor images =
+        at::zeros({classes}, at::kDouble).index_add(0, batch.labels, at::ones({batch.labels.size(0)}, at::kDouble));
     entry(spec.state, "count").add_(spec.mode == StatsMode::Exact ? images : images.gt(0).to(at::kDouble));
   }
   return spec.state;

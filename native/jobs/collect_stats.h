@@ -1,11 +1,8 @@
 #pragma once
-// collect_stats: the squeeze of a dataset: per BatchNorm layer and class, mean and biased variance of the
-// layer input.
+// collect_stats: the squeeze of a dataset: per BatchNorm layer and class, mean and biased variance of the layer input.
 //   exact  pooled over all images and views: float64 sums, shifted by the layer's running mean
-//   ema    as published (LPLD): each batch in which a class occurs moves its row by `momentum` towards the
-//   batch's
-//          statistics of that class, starting at mean 0, variance 1 (QUIRK(ema-stats): noisy, order
-//          dependent; kept)
+//   ema    as published (LPLD): each batch in which a class occurs moves its row by `momentum` towards the batch's
+//          statistics of that class, starting at mean 0, variance 1 (QUIRK(ema-stats): noisy, order dependent; kept)
 //   source methods 3.2; the network normalises with its ordinary running statistics throughout
 #include "codecs/codec.h"
 #include "core/device.h"
@@ -23,8 +20,8 @@ struct CollectStatsSpec {
   InputSpec input;
   StatsMode mode;
   double momentum;
-  TensorMap state;  // `<layer>.mean`, `.var` or `<layer>.sum`, `.sumSquares` F64 [K, C], `<layer>.elements`
-                    // F64 [K]; `count` F64 [K]
+  TensorMap
+      state;  // `<layer>.mean`, `.var` or `<layer>.sum`, `.sumSquares` F64 [K, C], `<layer>.elements` F64 [K]; `count` F64 [K]
 };
 
 TensorMap initial_class_stats(const Model& model, StatsMode mode);

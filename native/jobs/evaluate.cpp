@@ -4,8 +4,7 @@
 
 namespace lpld {
 
-EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec,
-                        const JobContext& job) {
+EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec, const JobContext& job) {
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);

@@ -19,7 +19,6 @@ struct EvaluateResult {
   double loss;
 };
 
-EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec,
-                        const JobContext& job);
+EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpec& spec, const JobContext& job);
 
 }  // namespace lpld

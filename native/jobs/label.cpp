@@ -16,8 +16,7 @@ LabelResult label(Model& teacher, const ImageStore& store, const LabelSpec& spec
   int64_t agreed = 0;
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
     job.step(step, spec.recipes.steps());
-    const Batch batch =
-        render_batch(store, spec.recipes, step, spec.input.size, spec.hash_pixels ? &hash : nullptr);
+    const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, spec.hash_pixels ? &hash : nullptr);
     const at::Tensor x = network_input(batch, spec.recipes, step, spec.input, teacher.options.device);
     const at::Tensor logits = teacher.forward(pass, x).cpu();  // [B, K]
     agreed += logits.argmax(1).eq(batch.labels).sum().item<int64_t>();

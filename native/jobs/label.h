@@ -1,7 +1,6 @@
 #pragma once
-// label: the teacher's answers to replayed batches, encoded. The image may be a mixture of two classes: the
-// teacher is asked about the mixture, so nothing is mixed in label space (methods 4.1). Teacher frozen, in
-// eval mode.
+// label: the teacher's answers to replayed batches, encoded. The image may be a mixture of two classes: the teacher is
+// asked about the mixture, so nothing is mixed in label space (methods 4.1). Teacher frozen, in eval mode.
 #include "codecs/codec.h"
 #include "core/device.h"
 #include "core/job.h"

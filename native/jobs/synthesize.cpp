@@ -16,15 +16,18 @@ namespace {
 class MatchTap final : public BnTap {
  public:
   MatchTap(const Model& teacher, const SynthesizeSpec& spec, const at::Device& device) : spec_(spec) {
+    int64_t total = 0;
+    for (const BatchNorm* norm : teacher.norms) total += norm->channels;
+    const std::vector<int64_t> shape{spec.groups, total};
+    LPLD_CHECK(spec.target_mean.sizes() == shape && spec.target_var.sizes() == shape, Mismatch, "expected targets [",
+               spec.groups, ", ", total, "] for this teacher but received ", spec.target_mean.sizes(), " and ",
+               spec.target_var.sizes());
     int64_t first = 0;
     for (const BatchNorm* norm : teacher.norms) {
       mean_.push_back(spec.target_mean.narrow(1, first, norm->channels).to(device));     // [G, C_l]
       variance_.push_back(spec.target_var.narrow(1, first, norm->channels).to(device));  // [G, C_l]
       first += norm->channels;
     }
-    LPLD_CHECK(first == spec.target_mean.size(1) && first == spec.target_var.size(1), Mismatch,
-               "expected targets of ", first, " channels for this teacher but received ",
-               spec.target_mean.size(1));
   }
   void begin() { total_ = at::Tensor(); }
   const at::Tensor& total() const { return total_; }  // [G]
@@ -51,15 +54,17 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   const at::Device device(teacher.options.device);
   apply(spec.execution);
   teacher.prepare(/*training=*/false, dtype);
-  const int64_t steps = spec.lr.size(0), groups = spec.groups;
+  const int64_t steps = spec.lr.numel(), groups = spec.groups;
+  using Shape = std::vector<int64_t>;
   LPLD_CHECK(
-      spec.x.dim() == 4 && spec.x.size(0) == groups * spec.images_per_group &&
-          spec.labels.numel() == spec.x.size(0) && spec.crop.numel() == steps * groups * 4 &&
-          spec.flip.numel() == steps * groups && spec.roll.numel() == steps * groups * 2 &&
-          spec.target_mean.size(0) == groups,
-      Internal,
-      "synthesize: expected x [G*n, C, P, P], labels [G*n], crop [S,G,4], flip [S,G], roll [S,G,2] for G = ",
-      groups, ", S = ", steps, ", received x ", spec.x.sizes(), ", crop ", spec.crop.sizes());
+      spec.x.dim() == 4 && spec.x.size(0) == groups * spec.images_per_group && spec.m.sizes() == spec.x.sizes() &&
+          spec.v.sizes() == spec.x.sizes() && spec.labels.sizes() == (Shape{spec.x.size(0)}) && spec.lr.dim() == 1 &&
+          spec.crop.sizes() == (Shape{steps, groups, 4}) && spec.flip.sizes() == (Shape{steps, groups}) &&
+          spec.roll.sizes() == (Shape{steps, groups, 2}) && spec.clamp_low.sizes() == (Shape{spec.x.size(1)}) &&
+          spec.clamp_high.sizes() == (Shape{spec.x.size(1)}),
+      Internal, "synthesize: expected x, m, v [G*n, C, P, P], labels [G*n], lr [S], crop [S, G, 4], flip [S, G], ",
+      "roll [S, G, 2] and clamp bounds [C] for G = ", groups, ", S = ", steps, ", received x ", spec.x.sizes(),
+      ", crop ", spec.crop.sizes());
   MatchTap tap(teacher, spec, device);
   const Pass pass(teacher, /*training=*/false, dtype, &tap);
 
@@ -74,9 +79,8 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   at::Tensor loss_bn = at::zeros_like(loss_ce);
 
   for (int64_t t = 0; t < steps; ++t) {
-    job.step(
-        t, steps,
-        t > 0 ? (loss_ce[t - 1].mean() + spec.r_bn * loss_bn[t - 1].mean()).item<double>() : std::nan(""));
+    job.step(t, steps,
+             t > 0 ? (loss_ce[t - 1].mean() + spec.r_bn * loss_bn[t - 1].mean()).item<double>() : std::nan(""));
     at::Tensor leaf = x.detach();
     at::Tensor ce, gradient;
     {
@@ -84,7 +88,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
       leaf.set_requires_grad(true);
       const at::Tensor view = crop_flip_roll(leaf, crop[t], flip[t], roll[t]);  // [G*n, C, P, P]
       tap.begin();
-      const at::Tensor logits = teacher.forward(pass, view);  // [G*n, K]
+      const at::Tensor logits = teacher.forward(pass, view);                                            // [G*n, K]
       ce = at::cross_entropy_loss(logits, labels, {}, at::Reduction::None).view({groups, -1}).mean(1);  // [G]
       at::Tensor loss = ce + spec.r_bn * tap.total();                                                   // [G]
       if (spec.tv_l2 != 0 || spec.l2_scale != 0) {

@@ -1,7 +1,6 @@
 #pragma once
-// synthesize: one segment of the BN-matching loop of SRe2L, CDA and LPLD. What differs between the systems
-// (which classes share a batch, which statistics are matched, how crops shrink) is decided in src/methods and
-// arrives as data.
+// synthesize: one segment of the BN-matching loop of SRe2L, CDA and LPLD. What differs between the systems (which
+// classes share a batch, which statistics are matched, how crops shrink) is decided in src/methods and arrives as data.
 #include "core/device.h"
 #include "core/job.h"
 #include "models/model.h"

@@ -46,8 +46,7 @@ void optimizer_step(Model& model, const TrainSpec& spec, double lr) {
     const bool matrix = value.dim() >= 2 && name.find("weight") != std::string::npos;
     const double decay = spec.decay_all || matrix ? spec.weight_decay : 0.0;
     if (spec.adamw)
-      adamw_step(value, model.moment1[i], model.moment2[i], grad, step,
-                 {lr, spec.beta1, spec.beta2, spec.eps, decay});
+      adamw_step(value, model.moment1[i], model.moment2[i], grad, step, {lr, spec.beta1, spec.beta2, spec.eps, decay});
     else
       sgd_step(value, model.moment1[i], grad, step, {lr, spec.momentum, decay});
     value.mutable_grad().reset();
@@ -64,9 +63,8 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
   const std::string& device = model.options.device;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
-  LPLD_CHECK(model.moment1.empty() || model.moment2.empty() != spec.adamw, Mismatch,
-             "expected the optimizer state of ", spec.adamw ? "adamw" : "sgd",
-             " but the model holds another's");
+  LPLD_CHECK(model.moment1.empty() || model.moment2.empty() != spec.adamw, Mismatch, "expected the optimizer state of ",
+             spec.adamw ? "adamw" : "sgd", " but the model holds another's");
   const auto codec = spec.soft ? make_codec(spec.codec) : nullptr;
   model.prepare(/*training=*/true, dtype);
   const Pass pass(model, /*training=*/true, dtype, nullptr);
@@ -78,16 +76,14 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
   for (int64_t step = 0; step < steps; ++step) {
     job.step(step, steps, step > 0 ? losses[step - 1].item<double>() : std::nan(""));
     const int64_t from = spec.recipes.begin(step), count = spec.recipes.end(step) - from;
-    const Batch batch =
-        render_batch(store, spec.recipes, step, spec.input.size, spec.hash_pixels ? &hash : nullptr);
+    const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, spec.hash_pixels ? &hash : nullptr);
     const at::Tensor x = network_input(batch, spec.recipes, step, spec.input, device);  // [B, C, P, P]
     at::Tensor loss, target;
     {
       const c10::AutoGradMode grad(true);
       const at::Tensor logits = model.forward(pass, x);  // [B, K]
       if (spec.soft) {
-        const at::Tensor teacher =
-            codec->decode(take(spec.rows, from, count), spec.basis, classes, logits.device());
+        const at::Tensor teacher = codec->decode(take(spec.rows, from, count), spec.basis, classes, logits.device());
         loss = soft_kl(logits, teacher, spec.temperature, spec.loss_scale);
         target = teacher.argmax(1);
       } else {

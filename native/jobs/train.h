@@ -1,6 +1,5 @@
 #pragma once
-// train: one segment of student or teacher training. State (weights, moments, step count) stays with the
-// Model.
+// train: one segment of student or teacher training. State (weights, moments, step count) stays with the Model.
 #include <map>
 #include <optional>
 #include <string>

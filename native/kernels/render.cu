@@ -58,7 +58,8 @@ __global__ void cutmix_kernel(RenderArgs args) {
   for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < values; i += int64_t{gridDim.x} * blockDim.x) {
     const int64_t b = i / image, x = i / args.channels % args.size, y = i / (args.channels * args.size) % args.size;
     const int32_t* box = args.mix_box + 4 * b;
-    const bool pasted = args.mix_kind[b] == 1 && y >= box[0] && y < box[0] + box[2] && x >= box[1] && x < box[1] + box[3];
+    const bool pasted =
+        args.mix_kind[b] == 1 && y >= box[0] && y < box[0] + box[2] && x >= box[1] && x < box[1] + box[3];
     args.mixed[i] = pasted ? args.plain[args.mix_index[b] * image + i % image] : args.plain[i];
   }
 }

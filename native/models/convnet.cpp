@@ -18,8 +18,7 @@ class ConvNet final : public Model {
                  " px for a convnet of depth ", o.widths.size(), ", received ", o.input_size);
       LPLD_CHECK(o.widths[i] > 0, Config, "expected widths > 0 for convnet, received ", o.widths[i]);
       const std::string block = text("features.", i);
-      convs_.push_back(
-          add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));
+      convs_.push_back(add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));
       norms_.push_back(&add_norm(block + ".norm", o.widths[i]));
       channels = o.widths[i];
       size /= 2;
@@ -43,8 +42,6 @@ class ConvNet final : public Model {
 };
 }  // namespace
 
-std::unique_ptr<Model> make_convnet(const ModelOptions& options) {
-  return std::make_unique<ConvNet>(options);
-}
+std::unique_ptr<Model> make_convnet(const ModelOptions& options) { return std::make_unique<ConvNet>(options); }
 
 }  // namespace lpld

@@ -9,9 +9,7 @@ namespace {
 constexpr uint32_t kPurposeWeights = 20;  // DESIGN section 3: object = tensor index
 
 // An undefined tensor (a layer without bias) stays undefined.
-at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) {
-  return tensor.defined() ? tensor.to(dtype) : tensor;
-}
+at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.defined() ? tensor.to(dtype) : tensor; }
 }  // namespace
 
 Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::Tensor& bias) const {
@@ -19,9 +17,7 @@ Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::T
   return {cast(weight, dtype_), cast(bias, dtype_)};
 }
 
-at::Tensor Pass::input(const at::Tensor& x) const {
-  return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast);
-}
+at::Tensor Pass::input(const at::Tensor& x) const { return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast); }
 
 at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
   const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
@@ -45,15 +41,14 @@ void Model::prepare(bool training, at::ScalarType dtype) {
 
 at::Tensor Model::add(const std::string& name, at::IntArrayRef shape, bool trainable) {
   const auto format = shape.size() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
-  at::Tensor value =
-      at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::Device(options.device)), format);
+  at::Tensor value = at::empty(shape, at::TensorOptions().dtype(at::kFloat).device(at::Device(options.device)), format);
   tensors.push_back({name, value});
   if (trainable) parameters.push_back({name, value});
   return value;
 }
 
-Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride,
-                     bool bias, Init init) {
+Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias,
+                     Init init) {
   Conv conv;
   conv.weight = add(name + ".weight", {out, in, kernel, kernel}, true);
   const bool normal = init == Init::KaimingNormalFanOut;

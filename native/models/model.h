@@ -1,8 +1,7 @@
 #pragma once
-// A Model: weights under torchvision's state dict names, and one forward function that reads like
-// torchvision's. Layers are handles to the tensors of `Model::tensors`; all compute goes through a Pass,
-// which knows how (training or frozen, fp32 or bf16, tapped or not). No architecture file knows of classes,
-// statistics or distillation.
+// A Model: weights under torchvision's state dict names, and one forward function that reads like torchvision's.
+// Layers are handles to the tensors of `Model::tensors`; all compute goes through a Pass, which knows how (training or
+// frozen, fp32 or bf16, tapped or not). No architecture file knows of classes, statistics or distillation.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -82,8 +81,7 @@ class Model {
  public:
   explicit Model(ModelOptions options) : options(std::move(options)) {}
   virtual ~Model() = default;
-  virtual at::Tensor forward(const Pass& pass,
-                             const at::Tensor& x) const = 0;  // [B, C, P, P] -> logits [B, K] float
+  virtual at::Tensor forward(const Pass& pass, const at::Tensor& x) const = 0;  // [B, C, P, P] -> logits [B, K] float
 
   // Before a job: trainable weights want gradients; frozen ones are cast to `dtype` once.
   void prepare(bool training, at::ScalarType dtype);
@@ -104,8 +102,7 @@ class Model {
 
  protected:
   enum class Init { KaimingNormalFanOut, TorchDefault };
-  Conv add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias,
-                Init init);
+  Conv add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias, Init init);
   Linear add_linear(const std::string& name, int64_t in, int64_t out);
   const BatchNorm& add_norm(const std::string& name, int64_t channels);
 
@@ -124,7 +121,6 @@ class Model {
 };
 
 std::vector<std::string> arch_names();
-std::unique_ptr<Model> make_model(const ModelOptions& options,
-                                  uint64_t seed);  // throws E_CONFIG naming the known ones
+std::unique_ptr<Model> make_model(const ModelOptions& options, uint64_t seed);  // throws E_CONFIG naming the known ones
 
 }  // namespace lpld

@@ -9,8 +9,8 @@ at::Tensor Pass::norm(const BatchNorm& norm, const at::Tensor& x, Tail tail) con
   constexpr double kEps = 1e-5, kMomentum = 0.1;
   if (tap_ != nullptr) tap_->see(norm, x);
   if (training_) at::Tensor(norm.batches).add_(1);
-  at::Tensor y = at::batch_norm(x, norm.weight, norm.bias, norm.running_mean, norm.running_var, training_,
-                                kMomentum, kEps, /*cudnn_enabled=*/true);
+  at::Tensor y = at::batch_norm(x, norm.weight, norm.bias, norm.running_mean, norm.running_var, training_, kMomentum,
+                                kEps, /*cudnn_enabled=*/true);
   if (tail.residual != nullptr) y = y + *tail.residual;
   if (tail.act == Act::Relu) y = at::relu(y);
   return y;

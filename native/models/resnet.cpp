@@ -62,10 +62,8 @@ class ResNet final : public Model {
       const size_t last = block.convs.size() - 1;
       for (size_t i = 0; i < last; ++i)
         y = pass.norm(*block.norms[i], pass.conv(block.convs[i], y), {.act = Act::Relu});
-      const at::Tensor shortcut =
-          block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
-      x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y),
-                    {.residual = &shortcut, .act = Act::Relu});
+      const at::Tensor shortcut = block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
+      x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y), {.residual = &shortcut, .act = Act::Relu});
     }
     return pass.linear(head_, at::adaptive_avg_pool2d(x, {1, 1}).flatten(1));  // [B, K]
   }

@@ -14,8 +14,7 @@ void load_state_dict(Model& model, const std::map<std::string, at::Tensor>& tens
     if (found == tensors.end()) {
       if (!name.ends_with("num_batches_tracked")) problems.push_back(text(name, " is missing"));
     } else if (found->second.sizes() != value.sizes()) {
-      problems.push_back(
-          text(name, " has shape ", found->second.sizes(), " where ", value.sizes(), " is needed"));
+      problems.push_back(text(name, " has shape ", found->second.sizes(), " where ", value.sizes(), " is needed"));
     }
   }
   for (const auto& [name, value] : tensors)
@@ -47,25 +46,30 @@ std::map<std::string, at::Tensor> optimizer_state(const Model& model) {
 }
 
 void load_optimizer_state(Model& model, const std::map<std::string, at::Tensor>& tensors) {
-  model.moment1.clear();
-  model.moment2.clear();
-  model.optimizer_steps = 0;
-  if (tensors.empty()) return;
+  std::vector<at::Tensor> moment1, moment2;
+  int64_t steps = 0;
   const auto take = [&](const std::string& name, const at::Tensor& like) {
     const auto found = tensors.find(name);
-    LPLD_CHECK(found != tensors.end() && found->second.sizes() == like.sizes(), Mismatch,
-               "optimizer state: expected ", name, " of shape ", like.sizes());
+    LPLD_CHECK(found != tensors.end() && found->second.sizes() == like.sizes(), Mismatch, "optimizer state: expected ",
+               name, " of shape ", like.sizes());
     return at::empty_like(like).copy_(found->second);
   };
   const c10::AutoGradMode no_grad(false);
-  const auto step = tensors.find("step");
-  LPLD_CHECK(step != tensors.end(), Mismatch, "optimizer state: expected a tensor step");
-  const bool second = tensors.count(model.parameters.at(0).name + ".v") > 0;
-  for (const auto& [name, value] : model.parameters) {
-    model.moment1.push_back(take(name + ".m", value));
-    if (second) model.moment2.push_back(take(name + ".v", value));
+  if (!tensors.empty()) {
+    const auto step = tensors.find("step");
+    LPLD_CHECK(step != tensors.end() && step->second.numel() == 1 && !step->second.is_floating_point(), Mismatch,
+               "optimizer state: expected a tensor step with one integer");
+    steps = step->second.item<int64_t>();
+    LPLD_CHECK(steps >= 1, Mismatch, "optimizer state: expected step >= 1, received ", steps);
+    const bool second = tensors.count(model.parameters.at(0).name + ".v") > 0;
+    for (const auto& [name, value] : model.parameters) {
+      moment1.push_back(take(name + ".m", value));
+      if (second) moment2.push_back(take(name + ".v", value));
+    }
   }
-  model.optimizer_steps = step->second.item<int64_t>();
+  model.moment1 = std::move(moment1);  // only now: a refused state leaves the model as it was
+  model.moment2 = std::move(moment2);
+  model.optimizer_steps = steps;
 }
 
 }  // namespace lpld

@@ -6,8 +6,7 @@
 #include "models/model.h"
 
 namespace lpld {
-// Throws E_MISMATCH naming the first five missing, extra or mis-shaped keys; `num_batches_tracked` may be
-// absent.
+// Throws E_MISMATCH naming the first five missing, extra or mis-shaped keys; `num_batches_tracked` may be absent.
 void load_state_dict(Model& model, const std::map<std::string, at::Tensor>& tensors);
 // `<name>.m`, `<name>.v` and `step` I64 []; empty before the first training step.
 std::map<std::string, at::Tensor> optimizer_state(const Model& model);

@@ -2,10 +2,11 @@
 // bn_match: distance of each class group's BatchNorm statistics to its targets.
 //   x        [G*n, C, H, W] float, input of a BatchNorm layer
 //   mean     [G, C] target mean         variance  [G, C] target variance (biased)
-//   returns  [G]: |mean(x) - mean|_2 + |var(x) - variance|_2, two unsquared norms over C, biased variance
-//   over (n, H, W) gradient to x only: (g_mean + 2 g_var (x - mean(x))) / M with M = n*H*W; a zero norm has
-//   gradient zero throws   E_INTERNAL on rank or sizes source   SRe2L sec. 3, LPLD class-statistics hook;
-//   methods 0.4 tested   test/ops/bn-match.test.ts against test/reference/bn-match.ts
+//   returns  [G]: |mean(x) - mean|_2 + |var(x) - variance|_2, two unsquared norms over C, biased variance over (n, H, W)
+//   gradient to x only: (g_mean + 2 g_var (x - mean(x))) / M with M = n*H*W; a zero norm has gradient zero
+//   throws   E_INTERNAL on rank or sizes
+//   source   SRe2L sec. 3, LPLD class-statistics hook; methods 0.4
+//   tested   test/ops/bn-match.test.ts against test/reference/bn-match.ts
 #include <ATen/core/Tensor.h>
 
 namespace lpld {

@@ -6,12 +6,11 @@ namespace lpld {
 
 ImageSums image_sums(const at::Tensor& x, const at::Tensor& shift) {
   LPLD_CHECK(x.dim() == 4 && shift.dim() == 1 && shift.size(0) == x.size(1), Internal,
-             "class_moments: expected x [B, C, H, W] and shift [C], received ", x.sizes(), " and ",
-             shift.sizes());
+             "class_moments: expected x [B, C, H, W] and shift [C], received ", x.sizes(), " and ", shift.sizes());
   const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor centred = x.to(wide) - shift.view({1, -1, 1, 1}).to(wide);
-  return {at::sum(centred, {2, 3}, false, at::kDouble),
-          at::sum(centred * centred, {2, 3}, false, at::kDouble), x.size(2) * x.size(3)};
+  return {at::sum(centred, {2, 3}, false, at::kDouble), at::sum(centred * centred, {2, 3}, false, at::kDouble),
+          x.size(2) * x.size(3)};
 }
 
 ClassSums class_moments(const ImageSums& sums, const at::Tensor& labels, int64_t classes) {

@@ -18,8 +18,7 @@ at::Tensor normalize_table(const at::Tensor& mean, const at::Tensor& std) {
 
 at::Tensor to_pixels(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& std) {
   LPLD_CHECK(x.dim() == 4 && mean.size(0) == x.size(1) && std.sizes() == mean.sizes(), Internal,
-             "to_pixels: expected x [n, C, P, P], mean and std [C], received ", x.sizes(), ", ",
-             mean.sizes());
+             "to_pixels: expected x [n, C, P, P], mean and std [C], received ", x.sizes(), ", ", mean.sizes());
   const at::Tensor shown = x * std.view({1, -1, 1, 1}) + mean.view({1, -1, 1, 1});
   return at::clamp(shown, 0, 1).mul(255).to(at::kByte).permute({0, 2, 3, 1}).contiguous();
 }

@@ -1,8 +1,7 @@
 #pragma once
-// Pillow's 8-bit bilinear resampler as host-device inline arithmetic: the CPU body and the CUDA kernel are
-// this code. Triangle filter with support scaled by max(1, in/out); weights normalised in double, then 22
-// fractional bits. Source: methods 0.8 (measured equal to Pillow); tested against Pillow's own bytes in
-// test/ops/resized-crop.test.ts.
+// Pillow's 8-bit bilinear resampler as host-device inline arithmetic: the CPU body and the CUDA kernel are this code.
+// Triangle filter with support scaled by max(1, in/out); weights normalised in double, then 22 fractional bits.
+// Source: methods 0.8 (measured equal to Pillow); tested against Pillow's own bytes in test/ops/resized-crop.test.ts.
 #include <cstdint>
 
 #if defined(__CUDACC__)

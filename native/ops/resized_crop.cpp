@@ -23,18 +23,17 @@ const AxisWeights& Resizer::weights(int in, int out) {
     const Window window = resample_window(in, out, i);
     double sum = 0;
     for (int k = 0; k < window.count; ++k) sum += resample_triangle(window, k);
-    for (int k = 0; k < window.count; ++k)
-      axis.weight[size_t(i) * axis.taps + k] = resample_weight(window, k, sum);
+    for (int k = 0; k < window.count; ++k) axis.weight[size_t(i) * axis.taps + k] = resample_weight(window, k, sum);
   }
   return axis;
 }
 
-void Resizer::resized_crop(const uint8_t* source, int64_t height, int64_t width, int64_t channels,
-                           CropBox crop, bool flip, int64_t out_height, int64_t out_width, uint8_t* target) {
+void Resizer::resized_crop(const uint8_t* source, int64_t height, int64_t width, int64_t channels, CropBox crop,
+                           bool flip, int64_t out_height, int64_t out_width, uint8_t* target) {
   LPLD_CHECK(crop.top >= 0 && crop.left >= 0 && crop.height > 0 && crop.width > 0 &&
                  crop.top + int64_t{crop.height} <= height && crop.left + int64_t{crop.width} <= width,
-             Data, "resized_crop: expected a crop inside ", height, "x", width, ", received ", crop.top, ",",
-             crop.left, " ", crop.height, "x", crop.width);
+             Data, "resized_crop: expected a crop inside ", height, "x", width, ", received ", crop.top, ",", crop.left,
+             " ", crop.height, "x", crop.width);
   constexpr int kHalf = 1 << (kResampleBits - 1);
   const int64_t stride = width * channels;
   const uint8_t* corner = source + crop.top * stride + crop.left * channels;
@@ -67,8 +66,7 @@ void Resizer::resized_crop(const uint8_t* source, int64_t height, int64_t width,
       for (int64_t x = 0; x < row; ++x) {
         int sum = kHalf;
         const uint8_t* from = wide + axis->first[y] * wide_stride + x;
-        for (int k = 0; k < axis->count[y]; ++k)
-          sum += from[k * wide_stride] * axis->weight[y * axis->taps + k];
+        for (int k = 0; k < axis->count[y]; ++k) sum += from[k * wide_stride] * axis->weight[y * axis->taps + k];
         rows_[size_t(x)] = resample_round(sum);
       }
       line = rows_.data();

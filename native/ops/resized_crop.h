@@ -4,9 +4,8 @@
 //   crop     top, left, height, width in whole px of the source, inside it
 //   target   uint8 [P_h, P_w, C], packed
 //   throws   E_DATA if the crop leaves the image
-//   source   Pillow Resample.c as specified in methods 0.8; the crop is an image of its own, as torchvision
-//   crops first tested   test/ops/resized-crop.test.ts against Pillow's bytes and
-//   test/reference/resized-crop.ts
+//   source   Pillow Resample.c as specified in methods 0.8; the crop is an image of its own, as torchvision crops first
+//   tested   test/ops/resized-crop.test.ts against Pillow's bytes and test/reference/resized-crop.ts
 #include <cstdint>
 #include <map>
 #include <utility>
@@ -28,8 +27,8 @@ struct AxisWeights {
 // Keeps weights and the row buffer between images; one per thread.
 class Resizer {
  public:
-  void resized_crop(const uint8_t* source, int64_t height, int64_t width, int64_t channels, CropBox crop,
-                    bool flip, int64_t out_height, int64_t out_width, uint8_t* target);
+  void resized_crop(const uint8_t* source, int64_t height, int64_t width, int64_t channels, CropBox crop, bool flip,
+                    int64_t out_height, int64_t out_width, uint8_t* target);
 
  private:
   const AxisWeights& weights(int in, int out);
