@@ -23,15 +23,12 @@ const shown = (value) => {
   return Array.isArray(value) ? `[${value.map(shown).join(', ')}]` : value === '' ? 'empty' : String(value);
 };
 
-/** A list of types as the alternatives it stands for: zod writes both. */
-const plainLeaf = (leaf) => (Array.isArray(leaf.type) ? { ...leaf, anyOf: leaf.type.map((type) => ({ type })) } : leaf);
-
 const cell = (text) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
 
 function table(properties, range) {
   const rows = Object.entries(properties).map(
     ([key, leaf]) =>
-      `| \`${key}\` | ${cell(range(plainLeaf(leaf)))} | ${cell(shown(leaf.default))} | ${cell(leaf.description ?? '')} |`,
+      `| \`${key}\` | ${cell(range(leaf))} | ${cell(shown(leaf.default))} | ${cell(leaf.description ?? '')} |`,
   );
   return ['| key | allowed | default | meaning |', '|---|---|---|---|', ...rows].join('\n');
 }
@@ -63,7 +60,7 @@ export function sectionSummaries(stages) {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const { configJsonSchema } = await import('../dist/config.js');
-  const { range } = await import('../dist/cli/options.js');
+  const { range } = await import('../dist/option-text.js');
   const { STAGES } = await import('../dist/stages/index.js');
   const text = configDoc(configJsonSchema(), range, sectionSummaries(STAGES));
   writeFileSync(new URL('../docs/config.md', import.meta.url), text);

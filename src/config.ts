@@ -4,11 +4,13 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { nearest } from './datasets/index.ts';
 import { datasetOptions } from './datasets/options.ts';
 import { expected, LpldError } from './errors.ts';
+import { type Leaf, leafAt, range } from './option-text.ts';
 import { evaluateOptions } from './stages/evaluate.ts';
 import { pruneOptions } from './stages/prune.ts';
 import { relabelOptions } from './stages/relabel.ts';
@@ -145,6 +147,12 @@ export function loadConfig(source: string, overrides: Readonly<Record<string, un
   return parseConfig(values, folder === null ? source : path);
 }
 
+/** A value as messages show it: the contents of a list or mapping too, on one line, whatever a caller put there. */
+const shown = (value: unknown): unknown =>
+  typeof value === 'object' && value !== null
+    ? { toString: () => inspect(value, { compact: true, breakLength: Number.POSITIVE_INFINITY, depth: 2 }) }
+    : value;
+
 /** Checks and completes a config given as an object. @throws {LpldError} E_CONFIG */
 export function parseConfig(values: unknown, name = 'config'): Config {
   const parsed = configOptions.safeParse(values);
@@ -174,11 +182,10 @@ export function parseConfig(values: unknown, name = 'config'): Config {
     (at, part) => (isPlain(at) || Array.isArray(at) ? (at as Plain)[part as string] : undefined),
     values,
   );
-  throw new LpldError(
-    'E_CONFIG',
-    expected(issue.message.replace(/^Invalid (input|option): expected /, ''), key, JSON.stringify(received)),
-    { key },
-  );
+  const place = issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
+  const leaf = issue.code === 'custom' ? undefined : leafAt(configJsonSchema() as Leaf, issue.path);
+  const allowed = leaf === undefined ? issue.message : range(leaf);
+  throw new LpldError('E_CONFIG', expected(allowed, place.slice(1) || name, shown(received)), { key });
 }
 
 /** JSON Schema of a config file, for editors; src/presets/config.schema.json is its output. */

@@ -2,7 +2,6 @@
 
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-// @ts-expect-error a plain script without types
 import { hashSources } from '../scripts/build-native.mjs';
 import { findAddon, listAddons, loadedNative, loadNative } from '../src/addon.ts';
 import type { LpldError } from '../src/errors.ts';

@@ -8,9 +8,9 @@ import { configDoc, sectionSummaries } from '../scripts/write-config-doc.mjs';
 import { COMMANDS } from '../src/cli/commands.ts';
 import { loadServices } from '../src/cli/load.ts';
 import { main } from '../src/cli/main.ts';
-import { range } from '../src/cli/options.ts';
 import { configJsonSchema, presetNames } from '../src/config.ts';
 import { EXIT_CODES } from '../src/errors.ts';
+import { range } from '../src/option-text.ts';
 import { STAGES } from '../src/stages/index.ts';
 
 const root = join(import.meta.dirname, '..');

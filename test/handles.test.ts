@@ -26,7 +26,7 @@ const MODEL_ROWS = {
   optimizerState: [({ model }) => model.optimizerState(), 'ok', 'E_CONFIG', 'E_CONFIG'],
   loadOptimizerState: [({ model }) => model.loadOptimizerState({}), 'ok', 'E_CONFIG', 'E_CONFIG'],
   dispose: [({ model }) => model.dispose(), 'ok', 'E_CONFIG', 'ok'],
-} satisfies Record<keyof NativeModel, Row>;
+} satisfies Record<Exclude<keyof NativeModel, symbol>, Row>;
 
 const STORE_ROWS = {
   state: [({ store }) => store.state, 'ok', 'ok', 'ok'],
@@ -37,7 +37,7 @@ const STORE_ROWS = {
   labels: [({ store }) => store.labels(), 'ok', 'E_CONFIG', 'E_CONFIG'],
   image: [({ store }) => store.image(0), 'ok', 'E_CONFIG', 'E_CONFIG'],
   dispose: [({ store }) => store.dispose(), 'ok', 'E_CONFIG', 'ok'],
-} satisfies Record<keyof NativeImageStore, Row>;
+} satisfies Record<Exclude<keyof NativeImageStore, symbol>, Row>;
 
 const job =
   (name: JobName) =>
@@ -97,6 +97,14 @@ test('the tables name every method and property that the addon defines', () => {
   const { model, store } = open();
   expect(members(model).sort()).toEqual(Object.keys(MODEL_ROWS).sort());
   expect(members(store).sort()).toEqual(Object.keys(STORE_ROWS).sort());
+});
+
+test('[Symbol.dispose] is dispose', () => {
+  const { model, store } = open();
+  for (const handle of [model, store]) {
+    handle[Symbol.dispose]();
+    expect(handle.state).toBe('disposed');
+  }
 });
 
 test('a disposed store holds nothing', () => {

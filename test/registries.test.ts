@@ -71,8 +71,13 @@ describe('presets', () => {
   /** What each preset stands for: format, teacher, images per class, share of the labels thrown away. */
   const PRESETS = {
     'fashion-mnist': ['idx', 'convnet', 10, 0.9],
+    'imagenet-1k-cda': ['folder', 'resnet18', 50, 0],
+    'imagenet-1k-sre2l': ['folder', 'resnet18', 50, 0],
     quickstart: ['digits', 'convnet', 10, 0.9],
     'tiny-imagenet-10-cpu': ['tiny-imagenet', 'resnet18', 10, 0.9],
+    'tiny-imagenet-cda': ['tiny-imagenet', 'resnet18', 50, 0],
+    'tiny-imagenet-lpld': ['tiny-imagenet', 'resnet18', 50, 0.975],
+    'tiny-imagenet-sre2l': ['tiny-imagenet', 'resnet18', 50, 0],
   };
 
   test('the list, and what each stands for', () => {

@@ -104,7 +104,7 @@ describe('charts', () => {
     [20, 0.01],
   ];
   const charts = (): string[] => [
-    lossChart('loss <of> "x"', [{ name: 'a', points }]),
+    lossChart('loss <of> "x"', [{ name: 'a', points }], 'epoch'),
     accuracyChart([{ name: 'student', bytes: 1000, top1: 0.9, std: 0.01 }], [{ name: 'teacher', top1: 0.98 }]),
     bytesChart({ payload: 900, recipes: 0 }),
   ];
@@ -118,7 +118,7 @@ describe('charts', () => {
   });
 
   test('a loss over decades has a logarithmic axis and a line through every point', () => {
-    const svg = lossChart('x', [{ name: 'a', points }]);
+    const svg = lossChart('x', [{ name: 'a', points }], 'epoch');
     for (const tick of ['0.01', '0.1', '1', '10']) expect(svg).toContain(`>${tick}</text>`);
     expect(svg).toContain('>a</text>');
     const line = /<path d="(M[^"]*)"[^>]*stroke="var\(--c1\)"/g;
@@ -143,7 +143,7 @@ describe('charts', () => {
       ],
     ],
   ] as [string, [number, number][]][])('draw %s', (_, series) => {
-    expect(lossChart('x', [{ name: 'a', points: series }])).not.toMatch(/NaN|Infinity/);
+    expect(lossChart('x', [{ name: 'a', points: series }], 'epoch')).not.toMatch(/NaN|Infinity/);
   });
 
   test('accuracies of 0 and 1 without spread stay inside the axes', () => {

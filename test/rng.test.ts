@@ -173,6 +173,22 @@ describe('docs/streams.md', () => {
     for (const line of shown) expect(doc).toContain(` ${line} |`);
   });
 
+  test('lists every purpose once or, where it has several uses, on rows of its own', () => {
+    const table = doc.slice(doc.indexOf('## Purposes'), doc.indexOf('## Numbers from words'));
+    const rows = [...table.matchAll(/^\| (\d[\d, ]*) \|/gm)].flatMap(([, numbers]) => numbers!.split(', ').map(Number));
+    expect([...new Set(rows)]).toEqual(Object.values(Purpose));
+  });
+
+  test('shows the seeds of students and the real images this code draws', () => {
+    const seeds = [...doc.matchAll(/^\| student (\d) \| (0x[\da-f]{16}) \|$/gm)];
+    expect(seeds.length).toBe(2);
+    for (const [, number, seed] of seeds) {
+      const [low, high] = words(42n, Purpose.weights, f, Number(number) + 1, 0);
+      expect((BigInt(high!) << 32n) | BigInt(low!)).toBe(BigInt(seed!));
+    }
+    expect(doc).toContain(`Seed 42, class 3, ten images: ${permutation(42n, 22, 3, 0, 10).join(' ')}.`);
+  });
+
   test('shows normals equal to this code to one float32 step', () => {
     const rows = [...doc.matchAll(/^\| normals: purpose 19, object (\d+), view (\d) \| (.*) \|$/gm)];
     expect(rows.length).toBe(3);

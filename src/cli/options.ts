@@ -7,27 +7,10 @@ import { type Command, Option } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
+import { alternatives, type Leaf, range } from '../option-text.ts';
 import { createProgress, type ProgressMode, type ProgressSink } from '../progress.ts';
 import type { Io } from './io.ts';
 import type { RuntimeOptions, StageTable } from './services.ts';
-
-/** The part of a JSON Schema that flags need. */
-interface Leaf {
-  readonly type?: string;
-  readonly description?: string;
-  readonly default?: unknown;
-  readonly enum?: readonly unknown[];
-  readonly const?: unknown;
-  readonly anyOf?: readonly Leaf[];
-  readonly items?: Leaf | false;
-  readonly prefixItems?: readonly Leaf[];
-  readonly properties?: Readonly<Record<string, Leaf>>;
-  readonly minimum?: number;
-  readonly maximum?: number;
-  readonly exclusiveMinimum?: number;
-  readonly exclusiveMaximum?: number;
-  readonly flag?: string | false;
-}
 
 export interface Flag {
   readonly path: string; // dotted key in the config, e.g. 'synthesize.rBn'
@@ -84,10 +67,10 @@ function flagOf(name: string, path: string, leaf: Leaf, field: z.ZodType): Flag 
 
 /** The value a flag's text stands for; text that fits no type comes back as it is and fails the check. */
 function coerce(text: string, leaf: Leaf): unknown {
-  const variants = leaf.anyOf ?? [leaf];
+  const variants = alternatives(leaf);
   if (variants.some((v) => v.const === text || v.enum?.includes(text))) return text;
+  if ((text === 'none' || text === 'null') && variants.some((v) => v.type === 'null')) return null;
   for (const v of variants) {
-    if (v.type === 'null' && (text === 'none' || text === 'null')) return null;
     if ((v.type === 'number' || v.type === 'integer') && text.trim() !== '' && Number.isFinite(Number(text)))
       return Number(text);
     if (v.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
@@ -101,34 +84,10 @@ function coerce(text: string, leaf: Leaf): unknown {
 }
 
 function metavar(leaf: Leaf): string {
-  const kinds = (leaf.anyOf ?? [leaf]).map((v) => v.type);
+  const kinds = alternatives(leaf).map((form) => form.type);
   if (kinds.includes('array')) return 'a,b,...';
   if (kinds.includes('integer')) return 'n';
   return kinds.includes('number') ? 'x' : 'value';
-}
-
-/** What a leaf allows, in words: `integer 1 to 100`, `number > 0`, `resnet18 | convnet`. */
-export function range(leaf: Leaf): string {
-  if (leaf.anyOf) return leaf.anyOf.map((v) => (v.type === 'null' ? 'none' : range(v))).join(' or ');
-  if (leaf.enum) return leaf.enum.join(' | ');
-  if (leaf.const !== undefined) return String(leaf.const);
-  if (leaf.type === 'array') {
-    if (leaf.prefixItems) return leaf.prefixItems.map(range).join(', ');
-    return `list of ${leaf.items ? range(leaf.items) : 'values'}`;
-  }
-  const whole = (n: number | undefined): number | undefined =>
-    Math.abs(n ?? 0) >= Number.MAX_SAFE_INTEGER ? undefined : n;
-  const low = whole(leaf.minimum);
-  const high = whole(leaf.maximum);
-  const type = leaf.type ?? 'value';
-  if (low !== undefined && high !== undefined) return `${type} ${low} to ${high}`;
-  const bounds = [
-    leaf.exclusiveMinimum !== undefined && `> ${leaf.exclusiveMinimum}`,
-    low !== undefined && `>= ${low}`,
-    leaf.exclusiveMaximum !== undefined && `< ${leaf.exclusiveMaximum}`,
-    high !== undefined && `<= ${high}`,
-  ].filter(Boolean);
-  return [type, bounds.join(' and ')].filter(Boolean).join(' ');
 }
 
 function note(leaf: Leaf): string {

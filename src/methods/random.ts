@@ -7,5 +7,6 @@ export const random: Method = {
   name: 'random',
   summary: 'real images drawn at random: the control',
   source: 'real',
+  curriculum: false,
   groups: () => [],
 };

@@ -66,10 +66,11 @@ function scaleOf(values: readonly number[]): 'log' | 'value' {
 /**
  * Loss curves of one stage. At most `limit` series are drawn; the caller says so where there are more.
  *
- * @param series - points [x, y], x in steps or iterations, y finite
+ * @param series - points [x, y], y finite
+ * @param x - what x counts: epoch, iteration
  * @returns an SVG element, 720 px wide, scalable
  */
-export function lossChart(label: string, series: readonly Series[]): string {
+export function lossChart(label: string, series: readonly Series[], x: string): string {
   const y = series.flatMap((s) => s.points.map((p) => p[1]));
   const legend = series.length <= 6;
   return draw(300, label, {
@@ -84,7 +85,7 @@ export function lossChart(label: string, series: readonly Series[]): string {
       itemGap: 28,
       textStyle: { color: INK },
     },
-    xAxis: axis('step', { type: 'value', nameGap: 28, min: 'dataMin', max: 'dataMax', splitLine: { show: false } }),
+    xAxis: axis(x, { type: 'value', nameGap: 28, min: 'dataMin', max: 'dataMax', splitLine: { show: false } }),
     yAxis: axis('loss', {
       type: scaleOf(y),
       nameGap: 48,

@@ -12,6 +12,7 @@ export interface Series {
 
 export interface Curves {
   readonly folder: string; // of the artifact, relative to the run folder
+  readonly x: string; // what x counts
   readonly series: readonly Series[];
 }
 
@@ -44,8 +45,8 @@ export async function gather(out: string, report: RunReport): Promise<RunFolder>
   const folders = report.stages.map((stage) => stage.folder);
   const curves: Curves[] = [];
   for (const folder of folders) {
-    const series = await readCurves(join(out, folder, 'curves.json'));
-    if (series.length > 0) curves.push({ folder, series });
+    const { x, series } = await readCurves(join(out, folder, 'curves.json'));
+    if (series.length > 0) curves.push({ folder, x, series });
   }
   return {
     curves,
@@ -54,13 +55,15 @@ export async function gather(out: string, report: RunReport): Promise<RunFolder>
   };
 }
 
-async function readCurves(path: string): Promise<Series[]> {
-  const parsed = (await readJson(path)) as { series?: unknown } | null;
-  if (!Array.isArray(parsed?.series)) return [];
-  return (parsed.series as Series[])
+async function readCurves(path: string): Promise<Omit<Curves, 'folder'>> {
+  const parsed = (await readJson(path)) as { x?: unknown; series?: unknown } | null;
+  const x = typeof parsed?.x === 'string' ? parsed.x : 'step';
+  if (!Array.isArray(parsed?.series)) return { x, series: [] };
+  const series = (parsed.series as Series[])
     .filter((s) => typeof s?.name === 'string' && Array.isArray(s.points))
     .map((s) => ({ name: s.name, points: s.points.filter((p) => Number.isFinite(p?.[0]) && Number.isFinite(p?.[1])) }))
     .filter((s) => s.points.length > 0);
+  return { x, series };
 }
 
 /**

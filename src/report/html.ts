@@ -134,10 +134,10 @@ function gallery(images: Gallery): string {
 
 function curves(all: readonly Curves[]): string {
   if (all.length === 0) return '';
-  const figures = all.map(({ folder, series }) => {
+  const figures = all.map(({ folder, x, series }) => {
     const cut =
       series.length > SERIES_DRAWN ? `<p class="note">${SERIES_DRAWN} of ${series.length} curves are drawn.</p>` : '';
-    const chart = lossChart(`loss curves of ${folder}`, series.slice(0, SERIES_DRAWN));
+    const chart = lossChart(`loss curves of ${folder}`, series.slice(0, SERIES_DRAWN), x);
     return `<h3>${escapeHtml(folder)}</h3><figure>${chart}</figure>${cut}`;
   });
   return `<h2>Loss curves</h2>${figures.join('\n')}`;

@@ -97,19 +97,22 @@ export const squeeze: Stage = {
     const model = native.createModel(spec);
     if (weights !== null) model.loadStateDict(await readWeights(weights));
     progress.log(`${dataset.name}: ${dataset.train.count} training images of ${dataset.classNames.length} classes`);
-    const store = await loadStore(native, runtime, dataset.train, dataset.channels, trainTransform(config));
     const input = inputSpec(native, facts);
 
-    const curve = weights === null ? await trainTeacher(context, model, store, input) : null;
-    if (config.squeeze.stats !== 'none' && !draft.has('stats.safetensors'))
-      await draft.writeTensors('stats.safetensors', await collect(context, model, store, input));
-    store.dispose();
+    let curve: EpochMeans | null = null;
+    const wantsStats = config.squeeze.stats !== 'none' && !draft.has('stats.safetensors');
+    if (weights === null || wantsStats) {
+      const store = await loadStore(native, runtime, dataset.train, dataset.channels, trainTransform(config));
+      if (weights === null) curve = await trainTeacher(context, model, store, input);
+      if (wantsStats) await draft.writeTensors('stats.safetensors', await collect(context, model, store, input));
+      store.dispose();
+    }
     const top1 = await testTeacher(context, model, input);
 
     await draft.writeTensors('teacher.safetensors', model.stateDict(), { arch });
     await draft.writeJson('model.json', architecture);
     await draft.writeJson('dataset.json', facts);
-    if (curve !== null) await draft.writeJson('curves.json', { series: [curve.series('training loss')] });
+    if (curve !== null) await draft.writeJson('curves.json', { x: 'epoch', series: [curve.series('training loss')] });
     model.dispose();
     return {
       teacher: top1,

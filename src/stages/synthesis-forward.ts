@@ -4,7 +4,7 @@
 import { encodeImage } from '../datasets/images.ts';
 import { imageName } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
-import type { SynthesisGroup } from '../methods/index.ts';
+import { methodNamed, type SynthesisGroup } from '../methods/index.ts';
 import type { NativeModel, NormLayer, SynthesizeResult, SynthesizeSpec } from '../native.ts';
 import { drawSynthesis } from '../recipe.ts';
 import { Purpose } from '../rng.ts';
@@ -24,12 +24,17 @@ export const lossFile = ({ number }: Forward): string => `losses/${String(number
 export interface SynthesisRun {
   readonly context: StageContext;
   readonly model: NativeModel;
-  readonly stats: TensorMap;
+  readonly stats: TensorMap; // per class; empty where only global targets are matched
+  readonly running: TensorMap; // the teacher's state dict
   readonly facts: DatasetFacts;
 }
 
 /** Optimises the images of one forward from noise, then writes them and the thinned losses. */
-export async function makeForward({ context, model, stats, facts }: SynthesisRun, forward: Forward): Promise<void> {
+export async function makeForward(
+  { context, model, stats, running, facts }: SynthesisRun,
+  forward: Forward,
+  position: number,
+): Promise<void> {
   const { config, native, runtime, draft, progress } = context;
   const o = config.synthesize;
   const { groups } = forward;
@@ -58,16 +63,16 @@ export async function makeForward({ context, model, stats, facts }: SynthesisRun
     o.cropScale === null
       ? null
       : cropScale({
-          curriculum: 'constant',
-          milestone: 0,
+          curriculum: methodNamed(o.method).curriculum ? o.curriculum : 'constant',
+          milestone: o.milestone,
           min: o.cropScale[0],
           max: o.cropScale[1],
           iterations: o.iterations,
         });
-  const targets = gatherTargets(model.normLayers, stats, groups);
+  const targets = gatherTargets(model.normLayers, stats, running, groups);
   const bounds = clampBounds(facts);
 
-  progress.update(forward.number * o.iterations + (resumed?.json.step ?? 0));
+  progress.update(position * o.iterations + (resumed?.json.step ?? 0));
   await inSegments({
     first: resumed?.json.step ?? 0,
     total: o.iterations,
@@ -111,7 +116,7 @@ export async function makeForward({ context, model, stats, facts }: SynthesisRun
       const result: SynthesizeResult = await runJob(
         runtime.signal,
         (on) => native.synthesize(model, spec, on),
-        (p) => progress.update(forward.number * o.iterations + t0 + p.done, { loss: p.loss }),
+        (p) => progress.update(position * o.iterations + t0 + p.done, { loss: p.loss }),
       );
       state = result.state;
       keepLosses(arrayOf(result.lossCe, 'F64'), arrayOf(result.lossBn, 'F64'), t0, groups, stride, ce, bn);
@@ -146,39 +151,36 @@ function initialState(
   return { x: tensor('F32', shape, x), m: zeros(), v: zeros() };
 }
 
-/** Target rows of every group, layers side by side: F32 [G, sum of C_l]. */
+/** Target rows of every group, layers side by side: F32 [G, sum of C_l]; class statistics or the teacher's running ones. */
 function gatherTargets(
   layers: readonly NormLayer[],
   stats: TensorMap,
+  running: TensorMap,
   groups: readonly SynthesisGroup[],
 ): { targetMean: TensorView; targetVar: TensorView } {
   const total = layers.reduce((sum, layer) => sum + layer.channels, 0);
-  const mean = new Float32Array(groups.length * total);
-  const variance = new Float32Array(groups.length * total);
+  const target = { mean: new Float32Array(groups.length * total), var: new Float32Array(groups.length * total) };
   let first = 0;
   for (const { name, channels } of layers) {
-    for (const [suffix, target] of [
-      ['mean', mean],
-      ['var', variance],
-    ] as const) {
-      const rows = stats[`${name}.${suffix}`];
-      if (rows === undefined || rows.shape[1] !== channels)
-        throw new LpldError(
-          'E_MISMATCH',
-          expected(`${name}.${suffix} [K, ${channels}]`, 'class statistics', rows ? `[${rows.shape}]` : 'none'),
-        );
-      const values = arrayOf(rows, 'F32');
-      for (const [g, group] of groups.entries()) {
-        if (group.target === 'global')
-          throw new LpldError('E_INTERNAL', expected('class targets', 'synthesize', 'global ones'));
-        const { classId } = group.target;
-        target.set(values.subarray(classId * channels, (classId + 1) * channels), g * total + first);
+    for (const moment of ['mean', 'var'] as const)
+      for (const [g, { target: whose }] of groups.entries()) {
+        const source = whose === 'global' ? running[`${name}.running_${moment}`] : stats[`${name}.${moment}`];
+        if (source === undefined || source.shape.at(-1) !== channels)
+          throw new LpldError(
+            'E_MISMATCH',
+            expected(
+              `${moment} of ${channels} channels`,
+              `statistics of ${name}`,
+              source ? `[${source.shape}]` : 'none',
+            ),
+          );
+        const row = whose === 'global' ? 0 : whose.classId;
+        target[moment].set(arrayOf(source, 'F32').subarray(row * channels, (row + 1) * channels), g * total + first);
       }
-    }
     first += channels;
   }
   const shape = [groups.length, total];
-  return { targetMean: tensor('F32', shape, mean), targetVar: tensor('F32', shape, variance) };
+  return { targetMean: tensor('F32', shape, target.mean), targetVar: tensor('F32', shape, target.var) };
 }
 
 /** The colours that exist, in normalised space: -m/s and (1-m)/s per channel. */
@@ -266,6 +268,7 @@ export async function lossCurves(
   const points = (values: Float64Array): [number, number][] =>
     [...values].map((sum, row) => [Math.min((row + 1) * stride, iterations), sum / groups]);
   await draft.writeJson('curves.json', {
+    x: 'iteration',
     series: [
       { name: 'cross-entropy', points: points(sums.ce) },
       { name: 'BN distance', points: points(sums.bn) },

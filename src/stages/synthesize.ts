@@ -5,8 +5,8 @@
 import { z } from 'zod';
 import { setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
-import { classesPerForward, groupPlan, selectGroups } from '../groups.ts';
-import { METHODS } from '../methods/index.ts';
+import { classesPerForward, type GroupPlan, selectGroups } from '../groups.ts';
+import { METHODS, methodNamed, type SynthesisGroup } from '../methods/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { takeReal } from './real-images.ts';
 import { type Architecture, type DatasetFacts, loadTeacher, precisionOption, savedState } from './shared.ts';
@@ -19,8 +19,12 @@ export const synthesizeOptions = z.strictObject({
     .default('lpld')
     .describe('how images are made'),
   ipc: z.int().min(1).default(10).describe('images per class'),
+  targets: z
+    .enum(['auto', 'class', 'global'])
+    .default('auto')
+    .describe("statistics to match: the method's own, the class's, or the whole dataset's"),
   iterations: z.int().min(1).default(1000).describe('optimisation steps of every image'),
-  batch: z.int().min(1).default(100).describe('most images of a class optimised together'),
+  batch: z.int().min(1).default(100).describe('most images optimised together'),
   lr: z.number().positive().default(0.1).describe('Adam learning rate, cosine to 0 without warm-up'),
   beta1: z.number().min(0).lt(1).default(0.5).describe('Adam: decay of the first moment'),
   beta2: z.number().min(0).lt(1).default(0.9).describe('Adam: decay of the second moment'),
@@ -34,6 +38,16 @@ export const synthesizeOptions = z.strictObject({
     .nullable()
     .default([0.08, 1])
     .describe('area of the crop of an iteration as a share of the image; whole images when none'),
+  curriculum: z
+    .enum(['constant', 'step', 'linear', 'cosine'])
+    .default('cosine')
+    .describe('cda: how the least crop scale falls from its largest'),
+  milestone: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('cda: share of the iterations after which crops keep their scale'),
   flip: z.boolean().default(true).describe('flip with probability one half'),
   rollMin: z.int().default(-4).describe('least circular shift of both axes, px'),
   rollMax: z.int().default(4).describe('largest circular shift of both axes, px'),
@@ -42,12 +56,12 @@ export const synthesizeOptions = z.strictObject({
     .nullable()
     .default(null)
     .describe('make only these classes; whole groups of the plan'),
-  classesPerForward: z
+  groupsPerForward: z
     .int()
     .min(1)
     .nullable()
     .default(null)
-    .describe('classes that share a forward; sized to memory and cache when none'),
+    .describe('groups (lpld: classes) that share a forward; sized to memory and cache when none'),
   encoding: z
     .enum(['jpeg', 'png'])
     .default('jpeg')
@@ -65,15 +79,16 @@ export const synthesize: Stage = {
   inputs: ['teacher'],
   options: synthesizeOptions,
   needs: (config) =>
-    methodOf(config.synthesize.method).source === 'real'
+    methodNamed(config.synthesize.method).source === 'real'
       ? { roles: [], dataset: true }
       : { roles: ['teacher'], dataset: false },
   identity({ synthesize: options, dataset, seed }) {
-    if (methodOf(options.method).source === 'synthetic') return { synthesize: options, seed };
+    if (methodNamed(options.method).source === 'synthetic') return { synthesize: options, seed };
     const { method, ipc, encoding, classes } = options;
     return { synthesize: { method, ipc, encoding, classes }, dataset: { ...dataset, path: '' }, seed };
   },
-  precision: (config) => (methodOf(config.synthesize.method).source === 'real' ? 'fp32' : config.synthesize.precision),
+  precision: (config) =>
+    methodNamed(config.synthesize.method).source === 'real' ? 'fp32' : config.synthesize.precision,
   estimate(config, { classes }) {
     const { ipc, iterations, precision } = config.synthesize;
     const images = classes * ipc;
@@ -84,58 +99,52 @@ export const synthesize: Stage = {
     };
   },
   run: (context) =>
-    methodOf(context.config.synthesize.method).source === 'real' ? takeReal(context) : optimise(context),
+    methodNamed(context.config.synthesize.method).source === 'real' ? takeReal(context) : optimise(context),
 };
-
-function methodOf(name: string) {
-  return METHODS.find((method) => method.name === name)!;
-}
 
 async function optimise(context: StageContext): Promise<Summary> {
   const { config, native, runtime, inputs, draft, progress } = context;
   const o = config.synthesize;
   const teacher = inputs.teacher!;
   const facts = await teacher.readJson<DatasetFacts>('dataset.json');
-  if (!teacher.has('stats.safetensors'))
+  const size = facts.inputSize;
+  const all = [...facts.classNames.keys()];
+  const method = methodNamed(o.method);
+  const groups = method.groups(all, { ipc: o.ipc, batch: o.batch, numClasses: all.length, targets: o.targets });
+  const needsStats = groups.some((group) => group.target !== 'global');
+  if (needsStats && !teacher.has('stats.safetensors'))
     throw new LpldError(
       'E_MISMATCH',
       expected('a teacher with class statistics', 'teacher', teacher.dir, 'squeeze it with --stats exact or ema'),
     );
-  const stats = await teacher.readTensors('stats.safetensors');
+  const stats = needsStats ? await teacher.readTensors('stats.safetensors') : {};
   const model = await loadTeacher(native, runtime, teacher);
 
-  const size = facts.inputSize;
-  const all = [...facts.classNames.keys()];
   const planned = await savedState<{ perForward: number }>(draft, 'plan'); // a resume may find other memory free
   const perForward =
     planned?.json.perForward ??
-    o.classesPerForward ??
+    o.groupsPerForward ??
     classesPerForward({
-      ipc: Math.min(o.ipc, o.batch),
+      ipc: groups[0]!.images.length,
       bytesPerImage: activationBytes(await teacher.readJson<Architecture>('model.json'), size),
       memory: runtime.memory / 2,
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   if (planned === null) await draft.saveState('plan', {}, { perForward });
-  const plan = groupPlan({ classIds: all, classesPerForward: perForward });
-  const chosen = selectGroups(plan, o.classes === null ? 'all' : { classes: o.classes });
-  const forwards: Forward[] = [];
-  for (const f of chosen) {
-    const groups = methodOf(o.method).groups(plan.forwards[f]!, { ipc: o.ipc, batch: o.batch, numClasses: all.length });
-    for (const n of new Set(groups.map((group) => group.images.length)))
-      forwards.push({ number: forwards.length, groups: groups.filter((group) => group.images.length === n) });
-  }
+  const whole = forwardPlan(groups, perForward);
+  const plan: GroupPlan = { classesPerForward: perForward, forwards: whole.map(classesOf) };
+  const forwards = selectGroups(plan, o.classes === null ? 'all' : { classes: o.classes }).map((f) => whole[f]!);
   progress.start(
     forwards.length * o.iterations,
     'iteration',
-    `${forwards.length} forwards of up to ${perForward} classes`,
+    `${forwards.length} forwards of up to ${perForward} groups`,
   );
-  const run = { context, model, stats, facts };
-  for (const forward of forwards) {
-    if (!draft.has(lossFile(forward))) await makeForward(run, forward);
-    progress.update((forward.number + 1) * o.iterations);
+  const run = { context, model, stats, running: model.stateDict(), facts };
+  for (const [position, forward] of forwards.entries()) {
+    if (!draft.has(lossFile(forward))) await makeForward(run, forward, position);
+    progress.update((position + 1) * o.iterations);
   }
-  const classes = chosen.flatMap((f) => plan.forwards[f]!).sort((a, b) => a - b);
+  const classes = [...new Set(forwards.flatMap(classesOf))].sort((a, b) => a - b);
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
   const summary = await lossCurves(draft, forwards, o.iterations);
   progress.finish();
@@ -148,6 +157,22 @@ async function optimise(context: StageContext): Promise<Summary> {
     groupPlan: plan.forwards,
     ...summary,
   };
+}
+
+/** Consecutive groups of equally many images, at most `perForward` in a forward. */
+function forwardPlan(groups: readonly SynthesisGroup[], perForward: number): Forward[] {
+  const forwards: SynthesisGroup[][] = [];
+  for (const group of groups) {
+    const last = forwards.at(-1);
+    if (last !== undefined && last.length < perForward && last[0]!.images.length === group.images.length)
+      last.push(group);
+    else forwards.push([group]);
+  }
+  return forwards.map((members, number) => ({ number, groups: members }));
+}
+
+function classesOf({ groups }: Forward): number[] {
+  return [...new Set(groups.flatMap((group) => group.images.map((image) => image.classId)))];
 }
 
 /** Activations kept for the backward pass and their gradients, per image: about three floats per activation. */

@@ -126,7 +126,7 @@ export const train: Stage = {
       channels: set.channels,
       classNames: set.classNames,
     });
-    await draft.writeJson('curves.json', { series });
+    await draft.writeJson('curves.json', { x: 'epoch', series });
     progress.finish();
     return { students: o.students, targets: o.targets, steps };
   },

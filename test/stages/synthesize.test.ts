@@ -16,7 +16,7 @@ testStage(
     after: ['squeeze'],
     seeded: true,
     cancelAt: stops,
-    config: { synthesize: { classesPerForward: null, encoding: 'jpeg' } },
+    config: { synthesize: { groupsPerForward: null, encoding: 'jpeg' } },
   },
   ({ run, stop }) => {
     test('a resume keeps the classes that share a forward, whatever memory is free now', async () => {

@@ -8,6 +8,12 @@ const squeeze = z.object({
   lr: z.number().gt(0).default(0.002).describe('largest learning rate'),
   statsAugment: z.enum(['none', 'train']).default('none').describe('how images are augmented for statistics'),
   warmup: z.number().min(0).nullable().default(null).describe('warm-up epochs'),
+  weights: z
+    .string()
+    .regex(/^[\w./-]+$/)
+    .nullable()
+    .default(null)
+    .describe('teacher weights'),
   widths: z.array(z.int().min(1)).default([32, 64]).describe('channels of each block'),
   scale: z.tuple([z.number(), z.number()]).default([0.5, 1]).describe('crop area'),
   cutmix: z.boolean().default(true).describe('mix images'),

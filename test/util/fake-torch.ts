@@ -84,7 +84,7 @@ export interface WheelSpec {
   /** Files besides those every fake torch wheel has; null removes one. */
   readonly files?: Readonly<Record<string, string | null>>;
   /** Last word on the entries, after RECORD was made. */
-  readonly edit?: (entries: ZipEntry[]) => ZipEntry[];
+  readonly edit?: ((entries: ZipEntry[]) => ZipEntry[]) | undefined;
   /** Last word on the lines of RECORD. */
   readonly record?: (lines: string[]) => string[];
 }

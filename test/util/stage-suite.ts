@@ -105,7 +105,7 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
     });
 
     test('the estimate is a number of bytes and seconds', () => {
-      const { bytes, seconds } = stage.estimate(config);
+      const { bytes, seconds } = stage.estimate(config, { train: 100, test: 50, classes: 10 });
       for (const value of [bytes, seconds]) expect(Number.isFinite(value) && value > 0).toBe(true);
     });
 

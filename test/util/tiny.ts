@@ -18,7 +18,7 @@ const TINY: Sections = {
   name: 'tiny',
   dataset: { format: 'digits', classes: [0, 1, 2], inputSize: 8 },
   squeeze: { widths: [4, 4], epochs: 2, batch: 32, lr: 0.01, cropScale: [0.5, 1], flip: false },
-  synthesize: { ipc: 2, iterations: 24, cropScale: [0.5, 1], encoding: 'png', classesPerForward: 1 },
+  synthesize: { ipc: 2, iterations: 24, cropScale: [0.5, 1], encoding: 'png', groupsPerForward: 1 },
   relabel: { batch: 3, epochs: 20, recordsPerShard: 8 },
   prune: { pruneRatio: 0.5 },
   train: { epochs: 10, lr: 0.01 },
