@@ -1,6 +1,7 @@
 // The door to single ops for tests, benches and the small pixel work of the stages: synchronous, on the
 // caller's thread. Gradients are taken here with autograd where an op is differentiable, so that tests see
 // what the jobs use.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
@@ -19,6 +20,7 @@
 #include "ops/class_moments.h"
 #include "ops/crop_flip_roll.h"
 #include "ops/image_prior.h"
+#include "ops/norm_act.h"
 #include "ops/optimizer.h"
 #include "ops/pixel_adam.h"
 #include "ops/pixels.h"
@@ -143,6 +145,38 @@ Napi::Value bn_match_op(const Info& info) {  // x, groups, mean, variance
   return object(info.Env(), {{"loss", loss}, {"dx", gradient.of(loss)}});
 }
 
+Napi::Value norm_act_op(
+    const Info& info) {  // x, residual or null, spec {scale, shift, center, relu, groups}, grads {y, mean, variance}
+  const Fields spec(info[2], "norm spec"), grads(info[3], "norm gradients");
+  const bool residual = !info[1].IsNull();
+  const at::Tensor x = tensor_at(info, 0).contiguous(at::MemoryFormat::ChannelsLast);
+  Gradient of_x(x), of_residual(residual ? tensor_at(info, 1).contiguous(at::MemoryFormat::ChannelsLast) : x);
+  const NormActInput input{of_x.leaf,
+                           residual ? of_residual.leaf : at::Tensor(),
+                           spec.tensor("scale", at::kFloat),
+                           spec.tensor("shift", at::kFloat),
+                           spec.tensor("center", at::kFloat),
+                           spec.boolean("relu"),
+                           spec.integer("groups")};
+  NormAct out;
+  {
+    const c10::AutoGradMode grad(true);
+    out = norm_act(input);
+    at::Tensor loss = out.y.to(at::kDouble).mul(grads.tensor("y").to(at::kDouble)).sum();
+    if (input.groups > 0)
+      loss = loss + out.mean.mul(grads.tensor("mean").to(at::kDouble)).sum() +
+             out.variance.mul(grads.tensor("variance").to(at::kDouble)).sum();
+    loss.backward();
+  }
+  auto result = object(info.Env(), {{"y", out.y}, {"dx", of_x.leaf.grad()}});
+  if (residual) result.Set("dResidual", from_tensor(info.Env(), of_residual.leaf.grad()));
+  if (input.groups > 0) {
+    result.Set("mean", from_tensor(info.Env(), out.mean));
+    result.Set("variance", from_tensor(info.Env(), out.variance));
+  }
+  return result;
+}
+
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
   const ClassSums sums = class_moments(image_sums(tensor_at(info, 0), tensor_at(info, 3)),
                                        tensor_at(info, 1).to(at::kLong), integer_at(info, 2));
@@ -240,6 +274,7 @@ const Entry kOps[] = {
     {"resizeBilinear", resize_bilinear},
     {"cropFlipRoll", crop_flip_roll_op},
     {"bnMatch", bn_match_op},
+    {"normAct", norm_act_op},
     {"classMoments", class_moments_op},
     {"softKl", soft_kl_op},
     {"pixelAdam", pixel_adam_op},

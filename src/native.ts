@@ -281,6 +281,19 @@ export interface NativeOps {
     dx: TensorView;
   }; // F32/F64 [G*n,C,P,P]; crop I32 [G,4]; flip U8 [G]; roll I32 [G,2]; grad like y
   bnMatch(x: TensorView, groups: number, mean: TensorView, variance: TensorView): { loss: TensorView; dx: TensorView }; // x [G*n,C,H,W]; mean, variance [G,C]; loss [G]
+  /** Frozen BatchNorm, residual, activation and group moments with the gradients of sum(y*gy + mean*gm + variance*gv). */
+  normAct(
+    x: TensorView, // F32, BF16 or F64 [G*n, C, H, W]
+    residual: TensorView | null, // like x
+    spec: {
+      readonly scale: TensorView; // F32 [C]
+      readonly shift: TensorView;
+      readonly center: TensorView;
+      readonly relu: boolean;
+      readonly groups: number; // 0 for no moments
+    },
+    grads: { readonly y: TensorView; readonly mean: TensorView; readonly variance: TensorView },
+  ): { y: TensorView; dx: TensorView; dResidual?: TensorView; mean?: TensorView; variance?: TensorView }; // moments F64 [G, C]
   classMoments(
     x: TensorView,
     labels: TensorView,

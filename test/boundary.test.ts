@@ -100,7 +100,7 @@ describe('C++', () => {
     kernels: ['kernels', 'ops'],
     ops: ['ops', 'core'],
     codecs: ['codecs', 'core'],
-    models: ['models', 'core'],
+    models: ['models', 'ops', 'core'],
     data: ['data', 'ops', 'core', 'kernels'],
     jobs: ['jobs', 'data', 'models', 'codecs', 'ops', 'core'],
   };

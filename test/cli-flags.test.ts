@@ -3,8 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { flagsOf, parseBytes } from '../src/cli/options.ts';
-import { squeezeOptions } from '../src/stages/squeeze.ts';
-import { trainOptions } from '../src/stages/train.ts';
+import { STAGES } from '../src/stages/index.ts';
 import { cli } from './util/cli.ts';
 
 describe('stage commands', () => {
@@ -185,16 +184,15 @@ describe('flags from an options table', () => {
     expect(flagFor(z.string()).parse('none')).toBe('none');
   });
 
-  test('of the real stages, --weights and --arch take none as null', async () => {
-    for (const [section, options, flag] of [
-      ['squeeze', squeezeOptions, 'weights'],
-      ['train', trainOptions, 'arch'],
-    ] as const) {
-      const [option] = flagsOf(section, options).find(({ path }) => path === `${section}.${flag}`)!.options;
-      expect(option!.parseArg!('none', undefined)).toEqual({ value: null });
-      expect(option!.parseArg!('resnet18', undefined)).toEqual({ value: 'resnet18' });
-      expect(option!.description).toContain('(string or none; default: none)');
-    }
+  test('every flag of the stages whose help offers none takes it as null', () => {
+    const flags = STAGES.flatMap(({ name, options }) => flagsOf(name, options));
+    const nullable = flags.filter(({ options: [option] }) => / or none[;)]/.test(option!.description));
+    for (const { path, options } of nullable)
+      expect(options[0]!.parseArg!('none', undefined), path).toEqual({ value: null });
+    const paths = nullable.map(({ path }) => path);
+    expect(paths).toEqual(
+      expect.arrayContaining(['squeeze.weights', 'train.arch', 'synthesize.classes', 'relabel.cropScale']),
+    );
   });
 
   test.each([

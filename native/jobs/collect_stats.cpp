@@ -20,28 +20,26 @@ class StatsTap final : public BnTap {
   StatsTap(CollectStatsSpec& spec, int64_t classes) : spec_(spec), classes_(classes) {}
   void begin(const at::Tensor& labels) { labels_ = labels; }  // int64 [B]
 
-  void see(const BatchNorm& norm, const at::Tensor& x) override {
+  int64_t groups(int64_t images) const override { return images; }  // every image by itself
+  void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t elements) override {
+    const at::Tensor centred = mean - norm.running_mean;  // [B, C] double
+    const ImageSums sums{centred * double(elements), (variance + centred * centred) * double(elements), elements};
+    const ClassSums by_class = class_moments(sums, labels_, classes_);
     if (spec_.mode == StatsMode::Exact) {
-      const ImageSums sums = image_sums(x, norm.running_mean);
-      const ClassSums by_class = class_moments(sums, labels_, classes_);
       entry(spec_.state, norm.name + ".sum").add_(by_class.sum.cpu());
       entry(spec_.state, norm.name + ".sumSquares").add_(by_class.sum_squares.cpu());
       entry(spec_.state, norm.name + ".elements").add_(by_class.images.cpu(), double(sums.elements));
       return;
     }
-    const ImageSums sums = image_sums(x, norm.running_mean);
-    const ClassSums by_class = class_moments(sums, labels_, classes_);
-    const at::Tensor elements = (by_class.images * double(sums.elements)).view({-1, 1});  // [K, 1]
-    const at::Tensor present = by_class.images.gt(0).view({-1, 1});                       // [K, 1]
-    const at::Tensor offset = by_class.sum / elements;                                    // [K, C]
-    const at::Tensor mean = offset + norm.running_mean.to(at::kDouble);
-    const at::Tensor variance = by_class.sum_squares / elements - offset * offset;
+    const at::Tensor counts = (by_class.images * double(sums.elements)).view({-1, 1});  // [K, 1]
+    const at::Tensor present = by_class.images.gt(0).view({-1, 1});                     // [K, 1]
+    const at::Tensor offset = by_class.sum / counts;                                    // [K, C]
     const auto update = [&](const std::string& name, const at::Tensor& value) {
       at::Tensor& row = entry(spec_.state, name);
       row.copy_(at::where(present.cpu(), row * (1 - spec_.momentum) + value.cpu() * spec_.momentum, row));
     };
-    update(norm.name + ".mean", mean);
-    update(norm.name + ".var", variance);
+    update(norm.name + ".mean", offset + norm.running_mean.to(at::kDouble));
+    update(norm.name + ".var", at::clamp(by_class.sum_squares / counts - offset * offset, 0));
   }
 
  private:

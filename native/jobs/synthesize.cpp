@@ -32,9 +32,10 @@ class MatchTap final : public BnTap {
   void begin() { total_ = at::Tensor(); }
   const at::Tensor& total() const { return total_; }  // [G]
 
-  void see(const BatchNorm& norm, const at::Tensor& x) override {
+  int64_t groups(int64_t) const override { return spec_.groups; }
+  void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t) override {
     const size_t layer = size_t(norm.layer);
-    at::Tensor r = bn_match(group_moments(x, spec_.groups), mean_[layer], variance_[layer]);  // [G]
+    at::Tensor r = bn_match({mean, variance}, mean_[layer], variance_[layer]);  // [G]
     if (norm.layer == 0) r = r * spec_.first_bn_multiplier;
     total_ = total_.defined() ? total_ + r : r;
   }

@@ -35,7 +35,13 @@ void Model::prepare(bool training, at::ScalarType dtype) {
     parameter.value.set_requires_grad(training);
   }
   frozen_.clear();
+  folded_.clear();
   if (training) return;
+  const c10::AutoGradMode no_grad(false);
+  for (const BatchNorm* norm : norms) {
+    const at::Tensor scale = norm->weight / at::sqrt(norm->running_var + kBatchNormEps);
+    folded_.push_back({scale, norm->bias - norm->running_mean * scale, norm->running_mean.clone()});
+  }
   for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight, dtype), cast(layer.bias, dtype)});
 }
 

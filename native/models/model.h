@@ -13,6 +13,9 @@ namespace lpld {
 
 enum class Act { None, Relu };
 
+// PyTorch's constants.
+constexpr double kBatchNormEps = 1e-5, kBatchNormMomentum = 0.1;
+
 struct Conv {
   at::Tensor weight, bias;  // [out, in, k, k]; bias undefined or [out]
   int64_t stride, padding;
@@ -28,11 +31,13 @@ struct BatchNorm {
   int64_t channels, layer;  // position in Model::norms
 };
 
-// Shown every BatchNorm input once per forward, in call order; layer numbers are construction order.
+// Shown the moments of every BatchNorm input once per forward, in call order; layer numbers are construction order.
 class BnTap {
  public:
   virtual ~BnTap() = default;
-  virtual void see(const BatchNorm& norm, const at::Tensor& x) = 0;
+  virtual int64_t groups(int64_t images) const = 0;  // into how many equal groups a batch of images is cut
+  // mean, variance [G, C] double, biased, over the `elements` values of a group and channel
+  virtual void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t elements) = 0;
 };
 
 class Model;
@@ -90,6 +95,11 @@ class Model {
     at::Tensor weight, bias;
   };
   const Frozen& frozen(int64_t layer) const { return frozen_[size_t(layer)]; }
+  // A frozen BatchNorm as x * scale + shift, and the running mean; float [C].
+  struct Folded {
+    at::Tensor scale, shift, center;
+  };
+  const Folded& folded(int64_t norm) const { return folded_[size_t(norm)]; }
 
   const ModelOptions options;
   std::vector<NamedTensor> tensors;     // torchvision's state dict order
@@ -117,6 +127,7 @@ class Model {
   std::vector<std::unique_ptr<BatchNorm>> norm_storage_;
   std::vector<Frozen> layers_;  // the float weights of every Conv and Linear
   std::vector<Frozen> frozen_;  // the same in the compute dtype, made by prepare(false, dtype)
+  std::vector<Folded> folded_;  // likewise
   void initialise(uint64_t seed);
 };
 

@@ -1,0 +1,115 @@
+#include "ops/norm_act_rows.h"
+
+#include <cstring>
+
+namespace lpld {
+
+namespace {
+
+inline float load(const float* p) { return *p; }
+inline float load(const uint16_t* p) {
+  const uint32_t bits = uint32_t(*p) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+inline void store(float* p, float value) { *p = value; }
+// Round to nearest even; a NaN keeps its sign and becomes quiet.
+inline void store(uint16_t* p, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  *p = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
+}
+
+template <class T, bool kResidual, bool kRelu, bool kMoments>
+__attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r) {
+  const int64_t channels = r.channels;
+  const T* __restrict x = static_cast<const T*>(r.x);
+  const T* __restrict residual = static_cast<const T*>(r.residual);
+  T* __restrict y = static_cast<T*>(r.y);
+  const float* __restrict scale = r.scale;
+  const float* __restrict shift = r.shift;
+  const float* __restrict center = r.center;
+  float* __restrict sums = r.scratch;
+  float* __restrict squares = r.scratch + channels;
+  if (kMoments) std::memset(r.scratch, 0, sizeof(float) * size_t(2 * channels));
+  for (int64_t p = 0; p < r.pixels; ++p, x += channels, y += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float value = load(x + c);
+      float out = value * scale[c] + shift[c];
+      if (kResidual) out += load(residual + c);
+      if (kRelu) out = out > 0.0f ? out : 0.0f;
+      store(y + c, out);
+      if (kMoments) {
+        const float centred = value - center[c];
+        sums[c] += centred;
+        squares[c] += centred * centred;
+      }
+    }
+    if (kResidual) residual += channels;
+  }
+  if (kMoments)
+    for (int64_t c = 0; c < channels; ++c) {
+      r.sums[c] += double(sums[c]);
+      r.squares[c] += double(squares[c]);
+    }
+}
+
+template <class T>
+__attribute__((always_inline)) inline void forward(const NormForwardRows& r) {
+  const bool moments = r.sums != nullptr;
+  if (r.residual != nullptr) {
+    if (r.relu)
+      moments ? forward_rows<T, true, true, true>(r) : forward_rows<T, true, true, false>(r);
+    else
+      moments ? forward_rows<T, true, false, true>(r) : forward_rows<T, true, false, false>(r);
+  } else if (r.relu) {
+    moments ? forward_rows<T, false, true, true>(r) : forward_rows<T, false, true, false>(r);
+  } else {
+    moments ? forward_rows<T, false, false, true>(r) : forward_rows<T, false, false, false>(r);
+  }
+}
+
+template <class T, bool kResidual, bool kRelu>
+__attribute__((always_inline)) inline void backward_rows(const NormBackwardRows& r) {
+  const int64_t channels = r.channels;
+  const T* __restrict dy = static_cast<const T*>(r.dy);
+  const T* __restrict x = static_cast<const T*>(r.x);
+  const T* __restrict y = static_cast<const T*>(r.y);
+  T* __restrict dx = static_cast<T*>(r.dx);
+  T* __restrict dresidual = static_cast<T*>(r.dresidual);
+  const float* __restrict scale = r.scale;
+  const float* __restrict center = r.center;
+  const float* __restrict offset = r.offset;
+  const float* __restrict slope = r.slope;
+  for (int64_t p = 0; p < r.pixels; ++p, dy += channels, x += channels, dx += channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      float grad = load(dy + c);
+      if (kRelu) grad = load(y + c) > 0.0f ? grad : 0.0f;
+      if (kResidual) store(dresidual + c, grad);
+      store(dx + c, grad * scale[c] + (offset[c] + slope[c] * (load(x + c) - center[c])));
+    }
+    if (kRelu) y += channels;
+    if (kResidual) dresidual += channels;
+  }
+}
+
+template <class T>
+__attribute__((always_inline)) inline void backward(const NormBackwardRows& r) {
+  if (r.dresidual != nullptr)
+    r.relu ? backward_rows<T, true, true>(r) : backward_rows<T, true, false>(r);
+  else
+    r.relu ? backward_rows<T, false, true>(r) : backward_rows<T, false, false>(r);
+}
+
+}  // namespace
+
+#define LPLD_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+
+LPLD_CLONES void norm_forward_rows_f32(const NormForwardRows& rows) { forward<float>(rows); }
+LPLD_CLONES void norm_forward_rows_bf16(const NormForwardRows& rows) { forward<uint16_t>(rows); }
+LPLD_CLONES void norm_backward_rows_f32(const NormBackwardRows& rows) { backward<float>(rows); }
+LPLD_CLONES void norm_backward_rows_bf16(const NormBackwardRows& rows) { backward<uint16_t>(rows); }
+
+}  // namespace lpld
