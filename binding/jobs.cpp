@@ -29,6 +29,21 @@ Handles handles_of(const Napi::CallbackInfo& info) {
   return handles;
 }
 
+// Starts `run` on the engine thread; `show` fills the result object from what it returned.
+template <class Run, class Show>
+Napi::Value start(const Napi::CallbackInfo& info, std::vector<std::shared_ptr<HandleLife>> lives,
+                  const Napi::Value& on_progress, Run run, Show show) {
+  const Work work = [run = std::move(run), show](const JobContext& job) -> Finish {
+    const auto result = run(job);
+    return [result, show](Napi::Env env) -> Napi::Value {
+      auto out = Napi::Object::New(env);
+      show(env, out, result);
+      return out;
+    };
+  };
+  return start_job(info.Env(), work, std::move(lives), on_progress);
+}
+
 StatsMode to_mode(const std::string& mode) {
   LPLD_CHECK(mode == "ema" || mode == "exact", Internal, "expected ema or exact for mode, received ", mode);
   return mode == "ema" ? StatsMode::Ema : StatsMode::Exact;
@@ -72,17 +87,16 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.hash_pixels = f.boolean("hashPixels");
     LPLD_CHECK(spec.lr.numel() == spec.recipes.steps(), Internal, "expected one learning rate per step, received ",
                spec.lr.numel(), " for ", spec.recipes.steps());
-    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
-      const TrainResult result = train(*model, *store, spec, job);
-      return [result](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Object::New(env);
-        out.Set("loss", from_tensor(env, result.loss));
-        out.Set("agreement", from_tensor(env, result.agreement));
-        out.Set("pixelHash", result.pixel_hash);
-        return out;
-      };
-    };
-    return start_job(info.Env(), work, handles.lives, info[3]);
+    return start(
+        info, handles.lives, info[3],
+        [model = handles.model, store = handles.store, spec](const JobContext& job) {
+          return train(*model, *store, spec, job);
+        },
+        [](Napi::Env env, Napi::Object& out, const TrainResult& result) {
+          out.Set("loss", from_tensor(env, result.loss));
+          out.Set("agreement", from_tensor(env, result.agreement));
+          out.Set("pixelHash", result.pixel_hash);
+        });
   });
 }
 
@@ -96,15 +110,12 @@ Napi::Value js_collect_stats(const Napi::CallbackInfo& info) {
                                 to_mode(f.string("mode")),
                                 f.number("momentum"),
                                 f.tensors("state")};
-    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
-      const TensorMap state = collect_stats(*model, *store, spec, job);
-      return [state](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Object::New(env);
-        out.Set("state", from_tensors(env, state));
-        return out;
-      };
-    };
-    return start_job(info.Env(), work, handles.lives, info[3]);
+    return start(
+        info, handles.lives, info[3],
+        [model = handles.model, store = handles.store, spec](const JobContext& job) {
+          return collect_stats(*model, *store, spec, job);
+        },
+        [](Napi::Env env, Napi::Object& out, const TensorMap& state) { out.Set("state", from_tensors(env, state)); });
   });
 }
 
@@ -138,21 +149,17 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
     spec.clamp_low = f.tensor("clampLow", at::kFloat);
     spec.clamp_high = f.tensor("clampHigh", at::kFloat);
     LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal, "expected groups and imagesPerGroup > 0");
-    const Work work = [model, spec](const JobContext& job) -> Finish {
-      const SynthesizeResult result = synthesize(*model, spec, job);
-      return [result](Napi::Env env) -> Napi::Value {
-        auto state = Napi::Object::New(env);
-        state.Set("x", from_tensor(env, result.x));
-        state.Set("m", from_tensor(env, result.m));
-        state.Set("v", from_tensor(env, result.v));
-        auto out = Napi::Object::New(env);
-        out.Set("state", state);
-        out.Set("lossCe", from_tensor(env, result.loss_ce));
-        out.Set("lossBn", from_tensor(env, result.loss_bn));
-        return out;
-      };
-    };
-    return start_job(info.Env(), work, {handle.life()}, info[2]);
+    return start(
+        info, {handle.life()}, info[2], [model, spec](const JobContext& job) { return synthesize(*model, spec, job); },
+        [](Napi::Env env, Napi::Object& out, const SynthesizeResult& result) {
+          auto state = Napi::Object::New(env);
+          state.Set("x", from_tensor(env, result.x));
+          state.Set("m", from_tensor(env, result.m));
+          state.Set("v", from_tensor(env, result.v));
+          out.Set("state", state);
+          out.Set("lossCe", from_tensor(env, result.loss_ce));
+          out.Set("lossBn", from_tensor(env, result.loss_bn));
+        });
   });
 }
 
@@ -163,17 +170,16 @@ Napi::Value js_label(const Napi::CallbackInfo& info) {
     const LabelSpec spec{
         to_execution(f),    to_recipes(f.object("recipes")), to_input(f.object("input")), f.string("codec"),
         f.tensors("basis"), f.boolean("hashPixels")};
-    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
-      const LabelResult result = label(*model, *store, spec, job);
-      return [result](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Object::New(env);
-        out.Set("tensors", from_tensors(env, result.tensors));
-        out.Set("agreement", result.agreement);
-        out.Set("pixelHash", result.pixel_hash);
-        return out;
-      };
-    };
-    return start_job(info.Env(), work, handles.lives, info[3]);
+    return start(
+        info, handles.lives, info[3],
+        [model = handles.model, store = handles.store, spec](const JobContext& job) {
+          return label(*model, *store, spec, job);
+        },
+        [](Napi::Env env, Napi::Object& out, const LabelResult& result) {
+          out.Set("tensors", from_tensors(env, result.tensors));
+          out.Set("agreement", result.agreement);
+          out.Set("pixelHash", result.pixel_hash);
+        });
   });
 }
 
@@ -182,18 +188,17 @@ Napi::Value js_evaluate(const Napi::CallbackInfo& info) {
     const Handles handles = handles_of(info);
     const Fields f(info[2], "evaluate spec");
     const EvaluateSpec spec{to_execution(f), to_recipes(f.object("recipes")), to_input(f.object("input"))};
-    const Work work = [model = handles.model, store = handles.store, spec](const JobContext& job) -> Finish {
-      const EvaluateResult result = evaluate(*model, *store, spec, job);
-      return [result](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Object::New(env);
-        out.Set("count", double(result.count));
-        out.Set("top1", result.top1);
-        out.Set("top5", result.top5);
-        out.Set("loss", result.loss);
-        return out;
-      };
-    };
-    return start_job(info.Env(), work, handles.lives, info[3]);
+    return start(
+        info, handles.lives, info[3],
+        [model = handles.model, store = handles.store, spec](const JobContext& job) {
+          return evaluate(*model, *store, spec, job);
+        },
+        [](Napi::Env env, Napi::Object& out, const EvaluateResult& result) {
+          out.Set("count", double(result.count));
+          out.Set("top1", result.top1);
+          out.Set("top5", result.top5);
+          out.Set("loss", result.loss);
+        });
   });
 }
 

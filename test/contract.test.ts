@@ -30,6 +30,7 @@ const OPS = {
   resizeBilinear: 'function',
   cropFlipRoll: 'function',
   bnMatch: 'function',
+  normAct: 'function',
   classMoments: 'function',
   softKl: 'function',
   pixelAdam: 'function',

@@ -7,10 +7,12 @@ import type { FetchOptions, Source } from '../datasets/fetch.ts';
 import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
 import type { InstallOptions } from '../install.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
-import type { ProgressSink } from '../progress.ts';
 import type { RunReport } from '../report/index.ts';
 import type { PlannedStage } from '../report/table.ts';
+import type { RunOptions, StageOptions } from '../stage-runner.ts';
 import type { StageName } from '../stages/types.ts';
+
+export type { RunOptions, RuntimeOptions, StageOptions } from '../stage-runner.ts';
 
 /** What flags and help need of a stage. */
 export interface StageTable {
@@ -18,28 +20,6 @@ export interface StageTable {
   readonly summary: string;
   readonly inputs: readonly string[];
   readonly options: z.ZodObject;
-}
-
-/** How to compute, as asked for; null leaves the choice to the run. */
-export interface RuntimeOptions {
-  readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
-  readonly threads: number | null;
-  readonly memory: number | null; // bytes
-  readonly deterministic: boolean;
-  readonly saveSeconds: number | null; // least time between saves of resumable state
-}
-
-export interface RunOptions {
-  readonly out: string;
-  readonly runtime: RuntimeOptions;
-  readonly restartFrom?: StageName;
-  readonly progress: ProgressSink;
-  readonly signal: AbortSignal;
-  readonly verifyData: boolean;
-}
-
-export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
-  readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
 }
 
 /** The part of an Artifact that is printed. */

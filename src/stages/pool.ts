@@ -6,10 +6,10 @@ import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
-import { type Draw, type Keep, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
+import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
-import { planFor, STREAM_VERSION } from './relabel.ts';
+import { planFor, STREAM_VERSION, storedPlan } from './relabel.ts';
 import { type AugmentConfig, augmentSpec } from './training.ts';
 import type { StageContext } from './types.ts';
 
@@ -28,14 +28,7 @@ export async function openPool(
   const artifact = inputs.labels!;
   const labels = await LabelStore.open(artifact);
   const { seed, streamVersion, augment } = labels.index;
-  const made = labels.index.plan as unknown as {
-    images: number;
-    batch: number;
-    epochs: number;
-    pruneRatio: number;
-    dropLast: boolean;
-    keep: Keep;
-  };
+  const made = storedPlan(labels.index);
   if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
     throw new LpldError(
       'E_MISMATCH',

@@ -5,9 +5,8 @@
 import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore, LabelWriter } from '../labels.ts';
-import type { Keep } from '../plan.ts';
 import { labelPlan, planRows } from '../plan.ts';
-import { planOptions, pruneRatioOption } from './relabel.ts';
+import { planOptions, pruneRatioOption, storedPlan } from './relabel.ts';
 import { throwIfCancelled } from './shared.ts';
 import type { Stage } from './types.ts';
 
@@ -36,14 +35,7 @@ export const prune: Stage = {
   async run({ config, inputs, draft, progress, runtime }) {
     const { pruneRatio, keep } = config.prune;
     await using store = await LabelStore.open(inputs.labels!);
-    const made = store.index.plan as unknown as {
-      images: number;
-      batch: number;
-      epochs: number;
-      pruneRatio: number;
-      dropLast: boolean;
-      keep: Keep;
-    };
+    const made = storedPlan(store.index);
     if (made.pruneRatio !== 0)
       throw new LpldError(
         'E_MISMATCH',

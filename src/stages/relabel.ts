@@ -5,9 +5,9 @@
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
-import { type LabelHeader, LabelWriter } from '../labels.ts';
+import { type LabelHeader, type LabelsIndex, LabelWriter } from '../labels.ts';
 import type { LabelSpec } from '../native.ts';
-import { type LabelPlan, labelPlan, planRows, recordBatches } from '../plan.ts';
+import { type LabelPlan, type LabelPlanOptions, labelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import {
@@ -68,6 +68,11 @@ export function planFor(
 ): LabelPlan {
   const { epochs, dropLast, keep, pruneRatio } = options;
   return labelPlan({ images, batch: Math.min(options.batch, images), epochs, pruneRatio, dropLast, keep, seed });
+}
+
+/** The plan options a store was made with, all but the seed. */
+export function storedPlan(index: LabelsIndex): Omit<LabelPlanOptions, 'seed'> {
+  return index.plan as unknown as Omit<LabelPlanOptions, 'seed'>;
 }
 
 export function labelHeader(
