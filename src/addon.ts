@@ -87,7 +87,17 @@ export function findAddon(minor: string, root: string = packageRoot): AddonFile 
       libtorch: minor,
       command,
     });
-  const minors = all.map((addon) => addon.minor ?? 'an unknown LibTorch');
+  const minors = all.flatMap((addon) => addon.minor ?? []);
+  if (minors.length === 0)
+    throw new LpldError(
+      'E_DEVICE',
+      `the native addon is unfinished: its build was interrupted or still runs\nrun: ${command}`,
+      {
+        reason: 'no-addon',
+        libtorch: minor,
+        command,
+      },
+    );
   throw new LpldError(
     'E_DEVICE',
     expected(`LibTorch ${minors.join(' or ')}, which it was built for,`, 'the native addon', minor, `run: ${command}`),

@@ -43,7 +43,7 @@ export class LpldError extends Error {
  * A second line, where there is one, says what to do.
  */
 export function expected(what: string, name: string, received: unknown, advice?: string): string {
-  const shown = typeof received === 'string' ? JSON.stringify(received) : String(received);
+  const shown = typeof received === 'string' || Array.isArray(received) ? JSON.stringify(received) : String(received);
   const line = `expected ${what} for ${name} but received ${shown.length > 200 ? `${shown.slice(0, 200)}...` : shown}`;
   return advice === undefined ? line : `${line}\n${advice}`;
 }

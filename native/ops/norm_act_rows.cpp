@@ -39,7 +39,7 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
       const float value = load(x + c);
       float out = value * scale[c] + shift[c];
       if (kResidual) out += load(residual + c);
-      if (kRelu) out = out > 0.0f ? out : 0.0f;
+      if (kRelu) out = out < 0.0f ? 0.0f : out;  // NaN stays NaN
       store(y + c, out);
       if (kMoments) {
         const float centred = value - center[c];

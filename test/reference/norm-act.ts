@@ -55,8 +55,7 @@ export function normAct(of: NormActCase): NormActResult {
     const sum = x[i]! * scale[c]! + shift[c]! + (residual === null ? 0 : residual[i]!);
     y[i] = relu ? Math.max(sum, 0) : sum;
     dResidual[i] = relu && sum <= 0 ? 0 : of.gradY[i]!;
-    const moments =
-      groups > 0 ? (of.gradMean[row]! + 2 * of.gradVariance[row]! * (x[i]! - mean[row]!)) / count : 0;
+    const moments = groups > 0 ? (of.gradMean[row]! + 2 * of.gradVariance[row]! * (x[i]! - mean[row]!)) / count : 0;
     dx[i] = dResidual[i]! * scale[c]! + moments;
   });
   return { y, mean, variance, dx, dResidual };
