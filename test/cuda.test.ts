@@ -1,0 +1,30 @@
+// The checks of scripts/gpu-check.mjs: a device computes what the CPU computes. They always run with the CPU on both
+// sides, so that they cannot rot; with a usable GPU they run on it, without one they are reported as skipped.
+
+import { describe, expect, test } from 'vitest';
+import { deviceChecks } from '../scripts/gpu-check.mjs';
+import { cudaDriver, cudaObstacle } from '../src/cuda.ts';
+import { locateLibtorch } from '../src/libtorch.ts';
+
+interface Check {
+  readonly name: string;
+  run(): Promise<{ distance: number; tolerance: number }>;
+}
+
+const obstacle = cudaObstacle(cudaDriver(), locateLibtorch()?.cuda ?? null);
+const names = (deviceChecks('cpu') as Check[]).map(({ name }) => name);
+
+describe('cpu against itself: the checks run and compare equal', () => {
+  test.each(deviceChecks('cpu') as Check[])('$name', async ({ run }) => {
+    expect((await run()).distance).toBe(0);
+  });
+});
+
+describe(`cuda:0 against the cpu (${obstacle ?? 'a GPU is here'})`, () => {
+  test.skipIf(obstacle !== null).each(names)('%s', async (name) => {
+    const { distance, tolerance } = await (deviceChecks('cuda:0') as Check[])
+      .find((check) => check.name === name)!
+      .run();
+    expect(distance).toBeLessThanOrEqual(tolerance);
+  });
+});
