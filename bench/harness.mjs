@@ -8,10 +8,12 @@ import { cpus } from 'node:os';
  * @typedef {object} Contender
  * @property {string} name
  * @property {() => Promise<unknown> | unknown} run - does the work once and returns its answer
+ * @property {string | null} [unavailable] - why it cannot run here; its row says so
+ * @property {() => number} [peakBytes] - largest resident memory of its own process; this process's where absent
  * @typedef {object} Case
  * @property {string} name
- * @property {Contender[]} contenders - the first is the one ratios refer to
- * @property {(answer: unknown, reference: unknown) => string | null} compare - what differs, or null
+ * @property {Contender[]} contenders - the first that can run is the one ratios refer to and answers are compared with
+ * @property {(answer: unknown, reference: unknown, name: string) => string | null} compare - what differs, or null
  */
 
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
@@ -48,10 +50,13 @@ export async function runBench(bench, cases, options) {
   };
   const rows = [];
   let agreed = true;
-  for (const { name, contenders, compare } of cases) {
+  for (const { name, contenders: all, compare } of cases) {
+    const contenders = all.filter((contender) => !contender.unavailable);
+    for (const { name: contender, unavailable } of all)
+      if (unavailable) rows.push({ case: name, contender, unavailable });
     const answers = [];
     for (const contender of contenders) answers.push(await contender.run());
-    const wrong = answers.map((answer, i) => (i === 0 ? null : compare(answer, answers[0])));
+    const wrong = answers.map((answer, i) => (i === 0 ? null : compare(answer, answers[0], contenders[i].name)));
     for (const [i, difference] of wrong.entries()) {
       if (difference === null) continue;
       agreed = false;
@@ -61,7 +66,7 @@ export async function runBench(bench, cases, options) {
     if (options.smoke) continue;
     const seconds = await measure(timed);
     const [base] = timed;
-    for (const { name: contender } of timed) {
+    for (const { name: contender, peakBytes } of timed) {
       const ratios = seconds
         .get(contender)
         .map((s, round) => seconds.get(base.name)[round] / s)
@@ -75,7 +80,7 @@ export async function runBench(bench, cases, options) {
         ratioP10: quantile(ratios, 0.1),
         ratioP90: quantile(ratios, 0.9),
         rounds: ratios.length,
-        peakBytes: process.memoryUsage.rss(),
+        peakBytes: peakBytes?.() ?? process.resourceUsage().maxRSS * 1024,
       });
     }
   }
@@ -112,6 +117,8 @@ function print(bench, machine, rows) {
   console.log('| case | contender | median | ratio | p10-p90 |\n|---|---|---|---|---|');
   for (const row of rows)
     console.log(
-      `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |`,
+      row.unavailable
+        ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | |`
+        : `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |`,
     );
 }

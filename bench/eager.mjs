@@ -1,0 +1,41 @@
+// The PyTorch contenders of a bench: one long-lived Python child (bench/eager.py), asked a line at a time. Where Python has
+// no torch, contenders say `unavailable` instead of being left out.
+
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+/** Starts $PYTHON (default python3). @returns {Promise<{ask: (request: object) => Promise<object>, close: () => void} | string>} the reason where it cannot */
+export async function startEager(threads) {
+  const script = fileURLToPath(new URL('./eager.py', import.meta.url));
+  const child = spawn(process.env.PYTHON ?? 'python3', [script, String(threads)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, OMP_NUM_THREADS: String(threads) },
+  });
+  let trouble = '';
+  child.stderr.on('data', (text) => {
+    trouble = `${trouble}${text}`.slice(-2000);
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ended = new Promise((done) => {
+    child.on('error', (error) => done(error.message));
+    child.on('close', () => done(trouble.trim().split('\n').at(-1) || 'the Python child ended'));
+  });
+  const next = async () => {
+    const { value, done } = await lines.next();
+    if (done) throw new Error(await ended);
+    return JSON.parse(value);
+  };
+  try {
+    await next();
+  } catch (error) {
+    return error.message;
+  }
+  return {
+    ask(request) {
+      child.stdin.write(`${JSON.stringify(request)}\n`);
+      return next();
+    },
+    close: () => child.kill(),
+  };
+}
