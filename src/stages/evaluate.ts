@@ -14,9 +14,9 @@ import {
   precisionOption,
   runJob,
   storeSizes,
+  studentFile,
   testTransform,
 } from './shared.ts';
-import { studentFile } from './train.ts';
 import type { Stage } from './types.ts';
 
 export const evaluateOptions = z.strictObject({

@@ -9,7 +9,7 @@ import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
-import { planFor, STREAM_VERSION, storedPlan } from './relabel.ts';
+import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
 import { type AugmentConfig, augmentSpec } from './training.ts';
 import type { StageContext } from './types.ts';
 

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
 import { LabelStore, LabelWriter } from '../labels.ts';
 import { labelPlan, planRows } from '../plan.ts';
-import { planOptions, pruneRatioOption, storedPlan } from './relabel.ts';
+import { planOptions, pruneRatioOption, storedPlan } from './label-plan.ts';
 import { throwIfCancelled } from './shared.ts';
 import type { Stage } from './types.ts';
 

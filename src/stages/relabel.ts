@@ -5,11 +5,12 @@
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
-import { type LabelHeader, type LabelsIndex, LabelWriter } from '../labels.ts';
+import { type LabelHeader, LabelWriter } from '../labels.ts';
 import type { LabelSpec } from '../native.ts';
-import { type LabelPlan, type LabelPlanOptions, labelPlan, planRows, recordBatches } from '../plan.ts';
+import { type LabelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
+import { planFor, planOptions, pruneRatioOption, STREAM_VERSION } from './label-plan.ts';
 import {
   type DatasetFacts,
   execution,
@@ -23,23 +24,6 @@ import {
 } from './shared.ts';
 import { type AugmentConfig, augmentOptions, augmentSpec } from './training.ts';
 import type { Stage } from './types.ts';
-
-/** Version of the Philox streams derived Recipes are drawn from (docs/streams.md). */
-export const STREAM_VERSION = 1;
-
-export const planOptions = {
-  dropLast: z.boolean().default(true).describe('leave out the short last batch of every label epoch'),
-  keep: z
-    .enum(['prefix', 'random-epochs', 'random-batches'])
-    .default('prefix')
-    .describe('which records survive pruning'),
-};
-export const pruneRatioOption = z
-  .number()
-  .min(0)
-  .lt(1)
-  .default(0)
-  .describe('share of the records thrown away; 0.9 is 10x');
 
 export const relabelOptions = z.strictObject({
   batch: z.int().min(1).default(50).describe('images per record; students train on whole records'),
@@ -60,22 +44,8 @@ export const relabelOptions = z.strictObject({
 });
 type RelabelConfig = z.infer<typeof relabelOptions>;
 
-/** The plan a label store's index keeps, and the one the published pool is cut from. */
-export function planFor(
-  options: Pick<RelabelConfig, 'batch' | 'epochs' | 'dropLast' | 'keep' | 'pruneRatio'>,
-  images: number,
-  seed: bigint,
-): LabelPlan {
-  const { epochs, dropLast, keep, pruneRatio } = options;
-  return labelPlan({ images, batch: Math.min(options.batch, images), epochs, pruneRatio, dropLast, keep, seed });
-}
-
-/** The plan options a store was made with, all but the seed. */
-export function storedPlan(index: LabelsIndex): Omit<LabelPlanOptions, 'seed'> {
-  return index.plan as unknown as Omit<LabelPlanOptions, 'seed'>;
-}
-
-export function labelHeader(
+/** What labels.json says of a store apart from its shards. */
+function labelHeader(
   options: RelabelConfig,
   plan: LabelPlan,
   facts: { numClasses: number; inputSize: number; seed: number },

@@ -152,6 +152,9 @@ export const architectureOptions = {
   stem: z.enum(['imagenet', 'small']).default('small').describe('resnet: 7x7 stride 2 with max pool, or 3x3 stride 1'),
 };
 
+/** Weights of one student inside a train artifact. */
+export const studentFile = (number: number): string => `student-${number}.safetensors`;
+
 /** Loads the model a squeeze artifact holds. */
 export async function loadTeacher(native: NativeBinding, runtime: Runtime, artifact: Artifact): Promise<NativeModel> {
   const architecture = await artifact.readJson<Architecture>('model.json');

@@ -21,6 +21,7 @@ import {
   runJob,
   savedState,
   storeSizes,
+  studentFile,
   takePrefix,
   withPrefix,
 } from './shared.ts';
@@ -131,8 +132,6 @@ export const train: Stage = {
     return { students: o.students, targets: o.targets, steps };
   },
 };
-
-export const studentFile = (number: number): string => `student-${number}.safetensors`;
 
 interface Student {
   readonly number: number;
