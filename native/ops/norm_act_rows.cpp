@@ -35,6 +35,7 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
   float* __restrict squares = r.scratch + channels;
   if (kMoments) std::memset(r.scratch, 0, sizeof(float) * size_t(2 * channels));
   for (int64_t p = 0; p < r.pixels; ++p, x += channels, y += channels) {
+#pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       const float value = load(x + c);
       float out = value * scale[c] + shift[c];
@@ -50,6 +51,7 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
     if (kResidual) residual += channels;
   }
   if (kMoments)
+#pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       r.sums[c] += double(sums[c]);
       r.squares[c] += double(squares[c]);
@@ -84,6 +86,7 @@ __attribute__((always_inline)) inline void backward_rows(const NormBackwardRows&
   const float* __restrict offset = r.offset;
   const float* __restrict slope = r.slope;
   for (int64_t p = 0; p < r.pixels; ++p, dy += channels, x += channels, dx += channels) {
+#pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
       float grad = load(dy + c);
       if (kRelu) grad = load(y + c) > 0.0f ? grad : 0.0f;
@@ -105,11 +108,19 @@ __attribute__((always_inline)) inline void backward(const NormBackwardRows& r) {
 
 }  // namespace
 
-#define LPLD_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+// Clones by feature level: a clone for one CPU model is chosen on that model alone. Measured, one thread: AVX-512 earns
+// bf16 1.1 ms against 7.0 ms of SSE2 at [20, 64, 64, 64]; f32 is bound by memory and no faster with it than with AVX2.
+#if defined(LPLD_FEATURE_LEVELS)
+#define LPLD_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define LPLD_AVX2 __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else  // compilers that know no feature levels
+#define LPLD_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#define LPLD_AVX2 __attribute__((target_clones("avx2", "default")))
+#endif
 
-LPLD_CLONES void norm_forward_rows_f32(const NormForwardRows& rows) { forward<float>(rows); }
-LPLD_CLONES void norm_forward_rows_bf16(const NormForwardRows& rows) { forward<uint16_t>(rows); }
-LPLD_CLONES void norm_backward_rows_f32(const NormBackwardRows& rows) { backward<float>(rows); }
-LPLD_CLONES void norm_backward_rows_bf16(const NormBackwardRows& rows) { backward<uint16_t>(rows); }
+LPLD_AVX2 void norm_forward_rows_f32(const NormForwardRows& rows) { forward<float>(rows); }
+LPLD_WIDE void norm_forward_rows_bf16(const NormForwardRows& rows) { forward<uint16_t>(rows); }
+LPLD_AVX2 void norm_backward_rows_f32(const NormBackwardRows& rows) { backward<float>(rows); }
+LPLD_WIDE void norm_backward_rows_bf16(const NormBackwardRows& rows) { backward<uint16_t>(rows); }
 
 }  // namespace lpld
