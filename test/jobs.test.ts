@@ -62,6 +62,13 @@ describe.each(NAMES)('%s', (name) => {
 });
 
 describe('progress', () => {
+  test.each(['train', 'synthesize'] as const)('a %s of one step reports its loss at the end', async (name) => {
+    const seen: JobProgress[] = [];
+    await JOBS[name](openModel(), openStore(), 1, (progress) => void seen.push(progress)).promise;
+    expect(seen.at(-1)).toMatchObject({ done: 1, total: 1 });
+    expect(seen.at(-1)!.loss).toSatisfy(Number.isFinite);
+  });
+
   test('thousands of fast steps make at most ten calls a second, and the first and the last one', async () => {
     const [model, store] = [openModel(), openStore()];
     const seen: JobProgress[] = [];

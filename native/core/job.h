@@ -27,6 +27,9 @@ class JobContext {
     report_({done, total, loss});
   }
 
+  // Called after the last step, so that a segment of one step is heard with its loss too.
+  void finished(int64_t total, double loss) const { report_({total, total, loss}); }
+
  private:
   const std::atomic<bool>& cancel_;
   std::function<void(const Progress&)> report_;

@@ -79,9 +79,10 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   at::Tensor loss_ce = at::zeros({steps, groups}, at::TensorOptions().dtype(at::kDouble).device(device));
   at::Tensor loss_bn = at::zeros_like(loss_ce);
 
+  const auto mean_loss = [&](int64_t t) { return (loss_ce[t].mean() + spec.r_bn * loss_bn[t].mean()).item<double>(); };
+
   for (int64_t t = 0; t < steps; ++t) {
-    job.step(t, steps,
-             t > 0 ? (loss_ce[t - 1].mean() + spec.r_bn * loss_bn[t - 1].mean()).item<double>() : std::nan(""));
+    job.step(t, steps, t > 0 ? mean_loss(t - 1) : std::nan(""));
     at::Tensor leaf = x.detach();
     at::Tensor ce, gradient;
     {
@@ -103,6 +104,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
     loss_bn[t].copy_(tap.total().detach());
     pixel_adam(x, m, v, gradient, spec.step + t + 1, {lr[t], spec.beta1, spec.beta2, spec.eps}, low, high);
   }
+  if (steps > 0) job.finished(steps, mean_loss(steps - 1));
   return {x.cpu(), m.cpu(), v.cpu(), loss_ce.cpu(), loss_bn.cpu()};
 }
 

@@ -96,6 +96,7 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
     losses[step].copy_(loss.detach());
     optimizer_step(model, spec, lr[step]);
   }
+  if (steps > 0) job.finished(steps, losses[steps - 1].item<double>());
   model.prepare(/*training=*/false, at::kFloat);
   return {losses.cpu(), agreement.cpu(), spec.hash_pixels ? hash.hex() : ""};
 }
