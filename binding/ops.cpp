@@ -178,8 +178,14 @@ Napi::Value norm_act_op(
 }
 
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
-  const ClassSums sums = class_moments(image_sums(tensor_at(info, 0), tensor_at(info, 3)),
-                                       tensor_at(info, 1).to(at::kLong), integer_at(info, 2));
+  const c10::AutoGradMode no_grad(false);
+  const at::Tensor x = tensor_at(info, 0), shift = tensor_at(info, 3);
+  LPLD_CHECK(x.dim() == 4 && x.numel() > 0 && shift.dim() == 1 && shift.size(0) == x.size(1), Internal,
+             "expected x [B, C, H, W] and shift [C], received ", x.sizes(), " and ", shift.sizes());
+  const at::Tensor center = shift.to(at::kFloat), one = at::zeros_like(center).add_(1);
+  const NormAct seen = norm_act({x, at::Tensor(), one, at::zeros_like(one), center, false, x.size(0)});
+  const ImageSums images = image_sums(seen.mean, seen.variance, x.size(2) * x.size(3), shift);
+  const ClassSums sums = class_moments(images, tensor_at(info, 1).to(at::kLong), integer_at(info, 2));
   return object(info.Env(), {{"sum", sums.sum}, {"sumSquares", sums.sum_squares}, {"count", sums.images}});
 }
 

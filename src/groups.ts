@@ -4,30 +4,37 @@
 // Source: docs/architecture.md, class groups.
 
 import { expected, LpldError } from './errors.ts';
+import type { SynthesisGroup } from './methods/index.ts';
 
-/** forwards[f] lists the class ids that share forward f, in batch order. */
+/** forwards[f] lists the class ids of forward f, each once, in batch order. */
 export interface GroupPlan {
-  readonly classesPerForward: number;
+  readonly groupsPerForward: number;
   readonly forwards: readonly (readonly number[])[];
 }
 
 /**
- * Cuts the class list into consecutive blocks.
+ * Cuts groups into forwards: consecutive groups of equally many images, at most `groupsPerForward` in each.
  *
- * @param classIds - all classes of the run, unique, in the order wanted
- * @param classesPerForward - at least 1; the last block may be smaller
- * @throws {LpldError} E_CONFIG for an empty list, a repeated class or a size below one
+ * @param groupsPerForward - at least 1
+ * @throws {LpldError} E_CONFIG for no groups or a size below one
  */
-export function groupPlan(options: { classIds: ArrayLike<number>; classesPerForward: number }): GroupPlan {
-  const classIds = Array.from(options.classIds);
-  const size = options.classesPerForward;
-  if (!(Number.isInteger(size) && size >= 1))
-    throw new LpldError('E_CONFIG', expected('an integer of at least 1', 'classesPerForward', size));
-  if (classIds.length === 0 || new Set(classIds).size !== classIds.length)
-    throw new LpldError('E_CONFIG', expected('at least one class, each once', 'classes', classIds.join(',')));
-  const forwards: number[][] = [];
-  for (let at = 0; at < classIds.length; at += size) forwards.push(classIds.slice(at, at + size));
-  return { classesPerForward: size, forwards };
+export function forwardPlan(groups: readonly SynthesisGroup[], groupsPerForward: number): SynthesisGroup[][] {
+  if (!(Number.isInteger(groupsPerForward) && groupsPerForward >= 1))
+    throw new LpldError('E_CONFIG', expected('an integer of at least 1', 'groupsPerForward', groupsPerForward));
+  if (groups.length === 0) throw new LpldError('E_CONFIG', expected('at least one group', 'groups', 0));
+  const forwards: SynthesisGroup[][] = [];
+  for (const group of groups) {
+    const last = forwards.at(-1);
+    if (last !== undefined && last.length < groupsPerForward && last[0]!.images.length === group.images.length)
+      last.push(group);
+    else forwards.push([group]);
+  }
+  return forwards;
+}
+
+/** The classes of one forward, each once, in batch order. */
+export function classesOf(groups: readonly SynthesisGroup[]): number[] {
+  return [...new Set(groups.flatMap((group) => group.images.map((image) => image.classId)))];
 }
 
 /** All of the plan, the forwards of some classes, or one of `count` near-equal runs of forwards. */
@@ -74,7 +81,7 @@ export function selectGroups(plan: GroupPlan, selection: GroupSelection): number
 }
 
 function shardAdvice(plan: GroupPlan): string {
-  return `a shard takes whole groups of ${plan.classesPerForward} classes: use fewer shards or smaller groups`;
+  return `a shard takes whole forwards of up to ${plan.groupsPerForward} groups: use fewer shards or smaller forwards`;
 }
 
 /**

@@ -1,11 +1,21 @@
 import { describe, expect, test } from 'vitest';
-import { classesPerForward, groupPlan, selectGroups } from '../src/groups.ts';
+import { classesOf, classesPerForward, forwardPlan, selectGroups } from '../src/groups.ts';
+import type { SynthesisGroup } from '../src/methods/index.ts';
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const refusal = (code: string) => expect.objectContaining({ code });
 
-describe('groupPlan', () => {
-  test('cuts consecutive blocks and keeps every class once', () => {
+/** Groups of one class each, with `images` images. */
+const groupsOf = (classIds: readonly number[], images = 2): SynthesisGroup[] =>
+  classIds.map((classId) => ({
+    images: range(images).map((id) => ({ classId, id })),
+    target: { classId },
+    object: classId,
+  }));
+const classesOfAll = (forwards: SynthesisGroup[][]) => forwards.map(classesOf);
+
+describe('forwardPlan', () => {
+  test('cuts consecutive blocks and keeps every group once', () => {
     for (const [classes, size] of [
       [10, 1],
       [10, 3],
@@ -13,7 +23,7 @@ describe('groupPlan', () => {
       [10, 99],
       [10450, 100],
     ] as const) {
-      const { forwards } = groupPlan({ classIds: range(classes), classesPerForward: size });
+      const forwards = classesOfAll(forwardPlan(groupsOf(range(classes)), size));
       expect(forwards.flat()).toEqual(range(classes));
       expect(forwards.length).toBe(Math.ceil(classes / size));
       for (const forward of forwards.slice(0, -1)) expect(forward.length).toBe(size);
@@ -21,22 +31,29 @@ describe('groupPlan', () => {
   });
 
   test('keeps the order given', () => {
-    const classIds = Int32Array.of(7, 2, 9);
-    expect(groupPlan({ classIds, classesPerForward: 2 }).forwards).toEqual([[7, 2], [9]]);
+    expect(classesOfAll(forwardPlan(groupsOf([7, 2, 9]), 2))).toEqual([[7, 2], [9]]);
+  });
+
+  test('groups of different sizes never share a forward', () => {
+    const mixed = [...groupsOf([0, 1]), ...groupsOf([2], 1), ...groupsOf([3])];
+    expect(classesOfAll(forwardPlan(mixed, 9))).toEqual([[0, 1], [2], [3]]);
+  });
+
+  test('a forward that holds several images or groups of a class names it once', () => {
+    expect(classesOf([...groupsOf([4, 1]), ...groupsOf([4])])).toEqual([4, 1]);
   });
 
   test.each([
     [[], 1],
-    [[1, 1], 1],
     [[1, 2], 0],
     [[1, 2], 1.5],
   ])('refuses classes %j in blocks of %d', (classIds, size) => {
-    expect(() => groupPlan({ classIds, classesPerForward: size })).toThrowError(refusal('E_CONFIG'));
+    expect(() => forwardPlan(groupsOf(classIds), size)).toThrowError(refusal('E_CONFIG'));
   });
 });
 
 describe('selectGroups', () => {
-  const plan = groupPlan({ classIds: range(10), classesPerForward: 3 }); // 012 345 678 9
+  const plan = { groupsPerForward: 3, forwards: classesOfAll(forwardPlan(groupsOf(range(10)), 3)) }; // 012 345 678 9
 
   test('whole groups by class, in plan order', () => {
     expect(selectGroups(plan, 'all')).toEqual([0, 1, 2, 3]);

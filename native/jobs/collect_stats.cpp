@@ -22,18 +22,17 @@ class StatsTap final : public BnTap {
 
   int64_t groups(int64_t images) const override { return images; }  // every image by itself
   void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t elements) override {
-    const at::Tensor centred = mean - norm.running_mean;  // [B, C] double
-    const ImageSums sums{centred * double(elements), (variance + centred * centred) * double(elements), elements};
+    const ImageSums sums = image_sums(mean, variance, elements, norm.running_mean);
     const ClassSums by_class = class_moments(sums, labels_, classes_);
     if (spec_.mode == StatsMode::Exact) {
       entry(spec_.state, norm.name + ".sum").add_(by_class.sum.cpu());
       entry(spec_.state, norm.name + ".sumSquares").add_(by_class.sum_squares.cpu());
-      entry(spec_.state, norm.name + ".elements").add_(by_class.images.cpu(), double(sums.elements));
+      entry(spec_.state, norm.name + ".elements").add_(by_class.images.cpu(), double(elements));
       return;
     }
-    const at::Tensor counts = (by_class.images * double(sums.elements)).view({-1, 1});  // [K, 1]
-    const at::Tensor present = by_class.images.gt(0).view({-1, 1});                     // [K, 1]
-    const at::Tensor offset = by_class.sum / counts;                                    // [K, C]
+    const at::Tensor counts = (by_class.images * double(elements)).view({-1, 1});  // [K, 1]
+    const at::Tensor present = by_class.images.gt(0).view({-1, 1});                // [K, 1]
+    const at::Tensor offset = by_class.sum / counts;                               // [K, C]
     const auto update = [&](const std::string& name, const at::Tensor& value) {
       at::Tensor& row = entry(spec_.state, name);
       row.copy_(at::where(present.cpu(), row * (1 - spec_.momentum) + value.cpu() * spec_.momentum, row));

@@ -4,13 +4,12 @@
 
 namespace lpld {
 
-ImageSums image_sums(const at::Tensor& x, const at::Tensor& shift) {
-  LPLD_CHECK(x.dim() == 4 && shift.dim() == 1 && shift.size(0) == x.size(1), Internal,
-             "class_moments: expected x [B, C, H, W] and shift [C], received ", x.sizes(), " and ", shift.sizes());
-  const auto wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  const at::Tensor centred = x.to(wide) - shift.view({1, -1, 1, 1}).to(wide);
-  return {at::sum(centred, {2, 3}, false, at::kDouble), at::sum(centred * centred, {2, 3}, false, at::kDouble),
-          x.size(2) * x.size(3)};
+ImageSums image_sums(const at::Tensor& mean, const at::Tensor& variance, int64_t elements, const at::Tensor& shift) {
+  LPLD_CHECK(mean.dim() == 2 && variance.sizes() == mean.sizes() && shift.dim() == 1 && shift.size(0) == mean.size(1),
+             Internal, "class_moments: expected mean and variance [B, C] and shift [C], received ", mean.sizes(), ", ",
+             variance.sizes(), " and ", shift.sizes());
+  const at::Tensor centred = mean - shift;  // [B, C]
+  return {centred * double(elements), (variance + centred * centred) * double(elements)};
 }
 
 ClassSums class_moments(const ImageSums& sums, const at::Tensor& labels, int64_t classes) {

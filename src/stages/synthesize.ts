@@ -5,8 +5,8 @@
 import { z } from 'zod';
 import { setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
-import { classesPerForward, type GroupPlan, selectGroups } from '../groups.ts';
-import { METHODS, methodNamed, type SynthesisGroup } from '../methods/index.ts';
+import { classesOf, classesPerForward, forwardPlan, type GroupPlan, selectGroups } from '../groups.ts';
+import { METHODS, methodNamed } from '../methods/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { takeReal } from './real-images.ts';
 import { type Architecture, type DatasetFacts, loadTeacher, precisionOption, savedState } from './shared.ts';
@@ -131,8 +131,8 @@ async function optimise(context: StageContext): Promise<Summary> {
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   if (planned === null) await draft.saveState('plan', {}, { perForward });
-  const whole = forwardPlan(groups, perForward);
-  const plan: GroupPlan = { classesPerForward: perForward, forwards: whole.map(classesOf) };
+  const whole = forwardPlan(groups, perForward).map((members, number): Forward => ({ number, groups: members }));
+  const plan: GroupPlan = { groupsPerForward: perForward, forwards: whole.map((forward) => classesOf(forward.groups)) };
   const forwards = selectGroups(plan, o.classes === null ? 'all' : { classes: o.classes }).map((f) => whole[f]!);
   progress.start(
     forwards.length * o.iterations,
@@ -144,7 +144,7 @@ async function optimise(context: StageContext): Promise<Summary> {
     if (!draft.has(lossFile(forward))) await makeForward(run, forward, position);
     progress.update((position + 1) * o.iterations);
   }
-  const classes = [...new Set(forwards.flatMap(classesOf))].sort((a, b) => a - b);
+  const classes = [...new Set(forwards.flatMap((forward) => classesOf(forward.groups)))].sort((a, b) => a - b);
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
   const summary = await lossCurves(draft, forwards, o.iterations);
   progress.finish();
@@ -157,22 +157,6 @@ async function optimise(context: StageContext): Promise<Summary> {
     groupPlan: plan.forwards,
     ...summary,
   };
-}
-
-/** Consecutive groups of equally many images, at most `perForward` in a forward. */
-function forwardPlan(groups: readonly SynthesisGroup[], perForward: number): Forward[] {
-  const forwards: SynthesisGroup[][] = [];
-  for (const group of groups) {
-    const last = forwards.at(-1);
-    if (last !== undefined && last.length < perForward && last[0]!.images.length === group.images.length)
-      last.push(group);
-    else forwards.push([group]);
-  }
-  return forwards.map((members, number) => ({ number, groups: members }));
-}
-
-function classesOf({ groups }: Forward): number[] {
-  return [...new Set(groups.flatMap((group) => group.images.map((image) => image.classId)))];
 }
 
 /** Activations kept for the backward pass and their gradients, per image: about three floats per activation. */

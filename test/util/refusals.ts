@@ -225,6 +225,11 @@ export const OP_REFUSALS: Refusal[] = [
   ['a negative seed', 'E_INTERNAL', () => ops().normals(-1n, 1, 0, 0, 4)],
   ['a negative count', 'E_INTERNAL', () => ops().normals(1n, 1, 0, 0, -4)],
   ['a count beyond any tensor', 'E_INTERNAL', () => ops().normals(1n, 1, 0, 0, 2 ** 34)],
+  [
+    'class moments with a shift of other channels',
+    'E_INTERNAL',
+    () => ops().classMoments(f32([1, 2, 1, 1], [1, 2]), i32([1], [0]), 1, f32([1], [0])),
+  ],
   ['fewer crops than groups', 'E_INTERNAL', () => crop(1, 2)],
   ['no groups', 'E_INTERNAL', () => crop(0, 0)],
 ];
