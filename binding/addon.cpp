@@ -106,7 +106,12 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   function("train", js_train);
   function("collectStats", js_collect_stats);
   function("synthesize", js_synthesize);
+  function("answer", js_answer);
   function("label", js_label);
+  function("codecNeeds", js_codec_needs);
+  function("fitCodec", js_fit_codec);
+  function("encode", js_encode);
+  function("decode", js_decode);
   function("evaluate", js_evaluate);
   hook_process_exit(env, function("shutdown", shutdown_of));
   exports.Set("ops", define_ops(env));

@@ -90,6 +90,7 @@ at::Tensor Fields::tensor(const char* name, at::ScalarType dtype) const {
 }
 
 TensorMap Fields::tensors(const char* name) const { return to_tensors(get(name), what_ + "." + name); }
+bool Fields::has(const char* name) const { return !get(name).IsNull(); }
 Fields Fields::object(const char* name) const { return Fields(get(name), (what_ + "." + name).c_str()); }
 
 at::Tensor to_tensor(const Napi::Value& value, const std::string& name) {

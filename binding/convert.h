@@ -30,9 +30,10 @@ class Fields {
   at::Tensor tensor(const char* name, at::ScalarType dtype) const;  // E_INTERNAL for another dtype
   TensorMap tensors(const char* name) const;
   Fields object(const char* name) const;
+  bool has(const char* name) const;  // false for null
+  Napi::Value get(const char* name) const;
 
  private:
-  Napi::Value get(const char* name) const;
   [[noreturn]] void refuse(const char* name, const char* wanted) const;
   Napi::Object object_;
   std::string what_;

@@ -1,49 +1,14 @@
 #include "jobs.h"
 
-#include "async_job.h"
-#include "convert.h"
-#include "handles.h"
+#include "job_start.h"
 #include "jobs/collect_stats.h"
 #include "jobs/evaluate.h"
-#include "jobs/label.h"
 #include "jobs/synthesize.h"
 #include "jobs/train.h"
 
 namespace lpld {
 
 namespace {
-// model, store and their lives, checked: what every job but synthesize starts from.
-struct Handles {
-  std::shared_ptr<Model> model;
-  std::shared_ptr<ImageStore> store;
-  std::vector<std::shared_ptr<HandleLife>> lives;
-};
-Handles handles_of(const Napi::CallbackInfo& info) {
-  auto& model = ModelHandle::of(info[0]);
-  auto& store = StoreHandle::of(info[1]);
-  Handles handles{model.idle(), store.idle(), {model.life(), store.life()}};
-  LPLD_CHECK(handles.store->channels() == handles.model->options.in_channels, Mismatch, "expected images of ",
-             handles.model->options.in_channels, " channels for this model but received ", handles.store->channels());
-  LPLD_CHECK(handles.store->classes() <= handles.model->options.num_classes, Mismatch, "expected class ids below ",
-             handles.model->options.num_classes, " for this model but the images have ", handles.store->classes() - 1);
-  return handles;
-}
-
-// Starts `run` on the engine thread; `show` fills the result object from what it returned.
-template <class Run, class Show>
-Napi::Value start(const Napi::CallbackInfo& info, std::vector<std::shared_ptr<HandleLife>> lives,
-                  const Napi::Value& on_progress, Run run, Show show) {
-  const Work work = [run = std::move(run), show](const JobContext& job) -> Finish {
-    const auto result = run(job);
-    return [result, show](Napi::Env env) -> Napi::Value {
-      auto out = Napi::Object::New(env);
-      show(env, out, result);
-      return out;
-    };
-  };
-  return start_job(info.Env(), work, std::move(lives), on_progress);
-}
-
 StatsMode to_mode(const std::string& mode) {
   LPLD_CHECK(mode == "ema" || mode == "exact", Internal, "expected ema or exact for mode, received ", mode);
   return mode == "ema" ? StatsMode::Ema : StatsMode::Exact;
@@ -64,14 +29,10 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.soft = target_kind == "soft";
     spec.smoothing = spec.soft ? 0 : target.number("smoothing");
     if (spec.soft) {
-      spec.codec = target.string("codec");
-      spec.rows = target.tensors("tensors");
-      spec.basis = target.tensors("basis");
+      spec.code = to_code(target);
+      spec.labels = to_records(target);
       spec.temperature = target.number("temperature");
       spec.loss_scale = target.number("lossScale");
-      for (const auto& [name, rows] : spec.rows)
-        LPLD_CHECK(rows.dim() > 0 && rows.size(0) == spec.recipes.index.size(0), Mismatch, "expected ",
-                   spec.recipes.index.size(0), " label rows in ", name, " but received ", rows.sizes());
     }
     const std::string kind = optimizer.string("kind"), decay = optimizer.string("decay");
     LPLD_CHECK((kind == "adamw" || kind == "sgd") && (decay == "all" || decay == "matrices"), Internal,
@@ -159,26 +120,6 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
           out.Set("state", state);
           out.Set("lossCe", from_tensor(env, result.loss_ce));
           out.Set("lossBn", from_tensor(env, result.loss_bn));
-        });
-  });
-}
-
-Napi::Value js_label(const Napi::CallbackInfo& info) {
-  return guard(info.Env(), [&] {
-    const Handles handles = handles_of(info);
-    const Fields f(info[2], "label spec");
-    const LabelSpec spec{
-        to_execution(f),    to_recipes(f.object("recipes")), to_input(f.object("input")), f.string("codec"),
-        f.tensors("basis"), f.boolean("hashPixels")};
-    return start(
-        info, handles.lives, info[3],
-        [model = handles.model, store = handles.store, spec](const JobContext& job) {
-          return label(*model, *store, spec, job);
-        },
-        [](Napi::Env env, Napi::Object& out, const LabelResult& result) {
-          out.Set("tensors", from_tensors(env, result.tensors));
-          out.Set("agreement", result.agreement);
-          out.Set("pixelHash", result.pixel_hash);
         });
   });
 }

@@ -6,7 +6,12 @@ namespace lpld {
 Napi::Value js_train(const Napi::CallbackInfo& info);          // (model, store, spec, onProgress)
 Napi::Value js_collect_stats(const Napi::CallbackInfo& info);  // (model, store, spec, onProgress)
 Napi::Value js_synthesize(const Napi::CallbackInfo& info);     // (model, spec, onProgress)
-Napi::Value js_label(const Napi::CallbackInfo& info);          // (model, store, spec, onProgress)
+Napi::Value js_answer(const Napi::CallbackInfo& info);         // (models, store, spec, onProgress)
+Napi::Value js_label(const Napi::CallbackInfo& info);          // (models, store, spec, onProgress)
+Napi::Value js_fit_codec(const Napi::CallbackInfo& info);      // (models, spec, onProgress)
+Napi::Value js_encode(const Napi::CallbackInfo& info);         // (spec, onProgress)
+Napi::Value js_decode(const Napi::CallbackInfo& info);         // (spec, onProgress)
+Napi::Value js_codec_needs(const Napi::CallbackInfo& info);    // (name)
 Napi::Value js_evaluate(const Napi::CallbackInfo& info);       // (model, store, spec, onProgress)
 Napi::Object define_ops(Napi::Env env);
 }  // namespace lpld

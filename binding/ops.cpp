@@ -259,16 +259,6 @@ Napi::Value forward_op(const Info& info) {  // model, x, precision
                                                 tensor_at(info, 1).to(at::Device(model->options.device))));
 }
 
-Napi::Value encode_op(const Info& info) {  // codec, logits, basis
-  return from_tensors(info.Env(),
-                      make_codec(string_at(info, 0))->encode({tensor_at(info, 1)}, to_tensors(info[2], "basis")));
-}
-Napi::Value decode_op(const Info& info) {  // codec, tensors, basis, numClasses
-  return from_tensor(info.Env(), make_codec(string_at(info, 0))
-                                     ->decode(to_tensors(info[1], "tensors"), to_tensors(info[2], "basis"),
-                                              integer_at(info, 3), at::Device("cpu")));
-}
-
 struct Entry {
   const char* name;
   Body body;
@@ -291,8 +281,6 @@ const Entry kOps[] = {
     {"initialClassStats", initial_class_stats_op},
     {"finishClassStats", finish_class_stats_op},
     {"forward", forward_op},
-    {"encode", encode_op},
-    {"decode", decode_op},
 };
 
 }  // namespace

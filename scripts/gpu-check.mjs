@@ -97,12 +97,16 @@ const CHECKS = [
         ...EXECUTION,
         recipes: recipes({ inputSize: 32 }),
         input: input(side.native, 3, 32),
+        ensemble: 'mean',
         codec: 'dense:f16',
         basis: {},
+        recordIds: tensor('I32', [3], Int32Array.of(0, 1, 2)),
+        seed: 0n,
         hashPixels: true,
       };
-      const { tensors } = await side.native.label(side.model(arch, 3, 32), side.store(), spec, quiet).promise;
-      return [...arrayOf(side.native.ops.decode('dense:f16', tensors, {}, CLASSES), 'F32')];
+      const labels = await side.native.label([side.model(arch, 3, 32)], side.store(), spec, quiet).promise;
+      const coding = { ...spec, ...labels, threads: 1, numClasses: CLASSES };
+      return [...arrayOf((await side.native.decode(coding, quiet).promise).logits, 'F32')];
     },
   })),
   ...['adamw', 'sgd'].map((kind) => ({

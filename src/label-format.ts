@@ -12,6 +12,9 @@ export const LABELS_FILE = 'labels.json';
 export const BASIS_FILE = 'basis.safetensors';
 /** Codec tensors stand in a shard under this prefix. */
 export const LABEL_PREFIX = 'label.';
+/** What a codec writes in varying length: the bytes of all records, U8, and where each begins, I64 [R+1]. */
+export const BLOB = 'blob';
+export const BLOB_OFFSET = 'blobOffset';
 
 /** Fields of explicit Recipes with dtype and shape of a row; `offset` becomes the shard's recordOffset. */
 export const RECIPE_FIELDS = {
@@ -115,10 +118,15 @@ export function checkIndex(json: unknown, path: string): LabelsIndex {
 
 /**
  * Checks that a shard's header holds exactly the tensors its entry promises.
- * @returns names of the codec's tensors, with the prefix
+ * @returns names of the codec's row tensors, with the prefix, and whether there are blobs
  * @throws {LpldError} E_DATA with details.path naming the tensor
  */
-export function checkShard(header: Header, entry: ShardEntry, recipes: LabelsIndex['recipes'], path: string): string[] {
+export function checkShard(
+  header: Header,
+  entry: ShardEntry,
+  recipes: LabelsIndex['recipes'],
+  path: string,
+): { readonly labels: string[]; readonly blobs: boolean } {
   const need = (name: string, dtype: DType, shape: readonly number[]): void => {
     const found = header.tensors.get(name);
     const shown = found === undefined ? 'none' : `${found.dtype} [${found.shape}]`;
@@ -132,6 +140,12 @@ export function checkShard(header: Header, entry: ShardEntry, recipes: LabelsInd
       need(name, RECIPE_FIELDS[name].dtype, [entry.rows, ...RECIPE_FIELDS[name].row]);
       known.add(name);
     }
+  const blob = header.tensors.get(BLOB);
+  if (blob !== undefined) {
+    need(BLOB, 'U8', [blob.shape[0] ?? 0]);
+    need(BLOB_OFFSET, 'I64', [entry.records + 1]);
+    known.add(BLOB).add(BLOB_OFFSET);
+  }
   const labels: string[] = [];
   for (const [name, { shape }] of header.tensors) {
     if (known.has(name)) continue;
@@ -139,6 +153,7 @@ export function checkShard(header: Header, entry: ShardEntry, recipes: LabelsInd
     if (shape[0] !== entry.rows) refuse(path, `[${entry.rows}, ...]`, name, `[${shape}]`);
     labels.push(name);
   }
-  if (labels.length === 0) refuse(path, `at least one ${LABEL_PREFIX}* tensor`, 'a shard', 'none');
-  return labels.sort();
+  if (labels.length === 0 && blob === undefined)
+    refuse(path, `${BLOB} or at least one ${LABEL_PREFIX}* tensor`, 'a shard', 'none');
+  return { labels: labels.sort(), blobs: blob !== undefined };
 }

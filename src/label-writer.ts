@@ -6,6 +6,8 @@ import type { ArtifactDraft } from './artifact.ts';
 import { expected, LpldError } from './errors.ts';
 import {
   BASIS_FILE,
+  BLOB,
+  BLOB_OFFSET,
   LABEL_PREFIX,
   LABELS_FILE,
   type LabelHeader,
@@ -16,15 +18,14 @@ import {
   shardFile,
   shardOf,
 } from './label-format.ts';
-import type { Recipes } from './native.ts';
+import type { EncodedLabels, Recipes } from './native.ts';
 import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
 
 /** Some records in rising id order. Record i owns rows offset[i] .. offset[i+1] of every tensor. */
-export interface LabelRecords {
+export interface LabelRecords extends EncodedLabels {
   readonly recordIds: Int32Array; // [R]
   readonly offset: TensorView; // I32 [R+1], from 0 to M
   readonly recipes: Recipes | null; // rows [M]; null for derived
-  readonly tensors: TensorMap; // rows [M, ...] from the codec, without the prefix
 }
 
 /** The parts of one tensor of the shard in the making. */
@@ -56,6 +57,7 @@ export class LabelWriter {
   #lastId = -1;
   #ids: number[] = [];
   #offset: number[] = [0];
+  #blobs: Uint8Array[] = []; // of each record; empty where the codec writes none
   #columns = new Map<string, Column>();
 
   private constructor(draft: ArtifactDraft, header: LabelHeader) {
@@ -131,6 +133,7 @@ export class LabelWriter {
         end += 1;
       }
       this.#take(named, offset[start]!, offset[end]!);
+      this.#takeBlobs(records, start, end);
       start = end;
     }
   }
@@ -149,7 +152,12 @@ export class LabelWriter {
     if ((records.recipes !== null) !== (this.header.recipes === 'explicit'))
       internal(`${this.header.recipes} recipes`, 'records', records.recipes === null ? 'none' : 'explicit ones');
     const named: [string, TensorView][] = Object.entries(records.tensors).map(([n, t]) => [LABEL_PREFIX + n, t]);
-    if (named.length === 0) internal('at least one tensor', 'the codec', 'none');
+    if (named.length === 0 && records.blobs === null) internal('at least one tensor', 'the codec', 'none');
+    if (records.blobs !== null) {
+      const at = arrayOf(records.blobs.offset, 'I64');
+      if (at.length !== records.recordIds.length + 1 || Number(at.at(-1)) !== records.blobs.data.data.length)
+        internal(`${records.recordIds.length + 1} blob offsets`, 'the codec', at.length);
+    }
     if (records.recipes !== null)
       for (const name of RECIPE_NAMES) {
         const view = records.recipes[name];
@@ -182,6 +190,17 @@ export class LabelWriter {
     }
   }
 
+  /** Copies the blobs of records [start, end) into the shard in the making. */
+  #takeBlobs({ blobs }: LabelRecords, start: number, end: number): void {
+    const earlier = this.#ids.length - (end - start);
+    if (earlier > 0 && (blobs !== null) !== this.#blobs.length > 0)
+      internal('blobs in all records of a store or in none', 'the shard', blobs === null ? 'none' : 'some');
+    if (blobs === null) return;
+    const at = arrayOf(blobs.offset, 'I64');
+    for (let record = start; record < end; record++)
+      this.#blobs.push(blobs.data.data.slice(Number(at[record]), Number(at[record + 1])));
+  }
+
   async #flush(): Promise<void> {
     const records = this.#ids.length;
     if (records === 0) return;
@@ -191,12 +210,20 @@ export class LabelWriter {
       recordOffset: tensor('I64', [records + 1], BigInt64Array.from(this.#offset, BigInt)),
     };
     for (const [name, column] of this.#columns) tensors[name] = join(column, rows);
+    if (this.#blobs.length > 0) {
+      const ends = new BigInt64Array(records + 1);
+      for (const [i, blob] of this.#blobs.entries()) ends[i + 1] = ends[i]! + BigInt(blob.length);
+      const bytes = Number(ends[records]);
+      tensors[BLOB_OFFSET] = tensor('I64', [records + 1], ends);
+      tensors[BLOB] = join({ dtype: 'U8', row: [], parts: this.#blobs }, bytes);
+    }
     const file = shardFile(this.#shard);
     await this.#draft.writeTensors(file, tensors);
     const entry = { file, firstId: this.#ids[0]!, lastId: this.#ids.at(-1)!, records, rows };
     this.#shards.set(this.#shard, entry);
     this.#ids = [];
     this.#offset = [0];
+    this.#blobs = [];
     this.#columns = new Map();
   }
 }

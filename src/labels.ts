@@ -7,6 +7,8 @@ import type { Artifact } from './artifact.ts';
 import { expected, LpldError } from './errors.ts';
 import {
   BASIS_FILE,
+  BLOB,
+  BLOB_OFFSET,
   checkIndex,
   checkShard,
   LABEL_PREFIX,
@@ -32,6 +34,7 @@ interface Shard {
   readonly path: string;
   readonly first: number; // position of its first record in the store
   readonly offset: Float64Array; // [records + 1] rows; exact below 2^53
+  readonly blobs: Float64Array | null; // [records + 1] bytes; null where the codec writes none
 }
 
 interface Field {
@@ -44,7 +47,7 @@ interface Field {
 export interface LabelBytes {
   readonly payload: number; // the codec's tensors
   readonly recipes: number; // 0 when they are derived
-  readonly index: number; // recordId, recordOffset
+  readonly index: number; // recordId, recordOffset, blobOffset
   readonly basis: number; // what the codec stored once
   readonly container: number; // safetensors headers, labels.json and whatever else the artifact's files hold
   readonly file: number; // sum of all files of the manifest
@@ -106,7 +109,7 @@ export class LabelStore {
     for (const entry of index.shards) {
       const file = await SafetensorsFile.open(artifact.path(entry.file));
       try {
-        const labels = checkShard(file.header, entry, index.recipes, file.path);
+        const { labels, blobs } = checkShard(file.header, entry, index.recipes, file.path);
         const names = [...(index.recipes === 'explicit' ? RECIPE_NAMES : []), ...labels];
         const here = names.map((name) => {
           const { dtype, shape } = file.entry(name);
@@ -115,18 +118,21 @@ export class LabelStore {
         if (shards.length === 0) fields = here;
         else if (JSON.stringify(fields) !== JSON.stringify(here))
           refuse(file.path, JSON.stringify(fields), 'the tensors of every shard', JSON.stringify(here));
-        for (const name of labels) payload += file.entry(name).end - file.entry(name).begin;
+        for (const name of blobs ? [...labels, BLOB] : labels) payload += file.entry(name).end - file.entry(name).begin;
         const own = checkIds(arrayOf(await file.tensor('recordId'), 'I32'), entry, file.path);
-        const offset = checkOffset(arrayOf(await file.tensor('recordOffset'), 'I64'), entry, file.path);
+        const offset = await readOffset(file, 'recordOffset', entry.rows);
+        const ends = blobs ? await readOffset(file, BLOB_OFFSET, file.entry(BLOB).shape[0]!) : null;
+        if (shards.length > 0 && (shards[0]!.blobs !== null) !== blobs)
+          refuse(file.path, blobs ? 'none' : 'a tensor', BLOB, 'what differs from the first shard');
         ids.set(own, first);
-        shards.push({ entry, path: file.path, first, offset });
+        shards.push({ entry, path: file.path, first, offset, blobs: ends });
       } finally {
         await file.close();
       }
       first += entry.records;
     }
     const basis = artifact.has(BASIS_FILE) ? await artifact.readTensors(BASIS_FILE) : {};
-    const bytes = await account(artifact, index, payload);
+    const bytes = await account(artifact, index, payload, shards[0]?.blobs != null);
     return new LabelStore(artifact, index, { recordIds: ids, basis, shards, fields, bytes });
   }
 
@@ -134,7 +140,7 @@ export class LabelStore {
    * Reads records by position, in the order asked for; a position may come twice.
    *
    * @param positions - [n] in [0, numRecords)
-   * @returns ids [n], offset I32 [n+1], recipes (null when derived) and codec tensors with rows concatenated
+   * @returns ids [n], offset I32 [n+1], recipes (null when derived), codec tensors with rows and blobs concatenated
    * @throws {LpldError} E_INTERNAL for a position outside the store; E_DATA for a damaged shard
    */
   readRecords(positions: Int32Array): Promise<LabelRecords> {
@@ -166,6 +172,8 @@ export class LabelStore {
       const data = new Uint8Array(rows * elements(row) * DTYPE_BYTES[dtype]);
       return { dtype, shape: [rows, ...row], data };
     });
+    const blobs = this.#shards[0]?.blobs ? blobSpace(runs, positions.length) : null;
+    let record = 0;
     for (const { shard, start, end, row } of runs) {
       const file = await this.#file(shard);
       const [from, to] = [shard.offset[start]!, shard.offset[end]!];
@@ -174,6 +182,11 @@ export class LabelStore {
         const target = views[i]!.data.subarray(row * size, (row + to - from) * size);
         return file.rowsInto(field.name, from, to, target);
       });
+      if (blobs !== null) {
+        const target = blobs.data.subarray(Number(blobs.offset[record]), Number(blobs.offset[record + end - start]));
+        reads.push(file.rowsInto(BLOB, shard.blobs![start]!, shard.blobs![end]!, target));
+      }
+      record += end - start;
       // Wait for all, so that no read is left running when one fails.
       for (const result of await Promise.allSettled(reads)) if (result.status === 'rejected') throw result.reason;
     }
@@ -185,6 +198,10 @@ export class LabelStore {
       offset: offsetView,
       recipes: this.index.recipes === 'derived' ? null : recipesOf(offsetView, byName),
       tensors: Object.fromEntries(tensors.map(([name, view]) => [name.slice(LABEL_PREFIX.length), view])),
+      blobs: blobs && {
+        data: tensor('U8', [blobs.data.length], blobs.data),
+        offset: tensor('I64', [blobs.offset.length], blobs.offset),
+      },
     };
   }
 
@@ -248,21 +265,34 @@ function checkIds(ids: Int32Array, entry: ShardEntry, path: string): Int32Array 
   return ids;
 }
 
-function checkOffset(offset: BigInt64Array, entry: ShardEntry, path: string): Float64Array {
-  const rows = Float64Array.from(offset, Number);
-  for (const [i, at] of rows.entries())
-    if (i > 0 && at < rows[i - 1]!) refuse(path, `at least ${rows[i - 1]}`, 'recordOffset', at);
-  if (rows[0] !== 0 || rows.at(-1) !== entry.rows)
-    refuse(path, `0 to ${entry.rows}`, 'recordOffset', `${rows[0]} to ${rows.at(-1)}`);
-  return rows;
+/** Offsets rising from 0 to `end`. */
+async function readOffset(file: SafetensorsFile, name: string, end: number): Promise<Float64Array> {
+  const offset = Float64Array.from(arrayOf(await file.tensor(name), 'I64'), Number);
+  for (const [i, at] of offset.entries())
+    if (i > 0 && at < offset[i - 1]!) refuse(file.path, `at least ${offset[i - 1]}`, name, at);
+  if (offset[0] !== 0 || offset.at(-1) !== end)
+    refuse(file.path, `0 to ${end}`, name, `${offset[0]} to ${offset.at(-1)}`);
+  return offset;
 }
 
-async function account(artifact: Artifact, index: LabelsIndex, payload: number): Promise<LabelBytes> {
+/** Room for the blobs of some runs, and where each record's begins: I64 [records + 1]. */
+function blobSpace(runs: readonly Run[], records: number): { data: Uint8Array; offset: BigInt64Array } {
+  const offset = new BigInt64Array(records + 1);
+  let at = 0;
+  for (const { shard, start, end } of runs)
+    for (let record = start; record < end; record++) {
+      offset[at + 1] = offset[at]! + BigInt(shard.blobs![record + 1]! - shard.blobs![record]!);
+      at += 1;
+    }
+  return { data: new Uint8Array(Number(offset[records])), offset };
+}
+
+async function account(artifact: Artifact, index: LabelsIndex, payload: number, blobs: boolean): Promise<LabelBytes> {
   const records = index.shards.reduce((sum, s) => sum + s.records, 0);
   const rows = index.shards.reduce((sum, s) => sum + s.rows, 0);
   const recipeRow = index.recipes === 'explicit' ? RECIPE_ROW_BYTES : 0;
   const recipes = rows * recipeRow;
-  const indexBytes = 4 * records + 8 * (records + index.shards.length);
+  const indexBytes = 4 * records + 8 * (records + index.shards.length) * (blobs ? 2 : 1);
   const basisHeader = artifact.has(BASIS_FILE) ? await readHeader(artifact.path(BASIS_FILE)) : null;
   const basis = basisHeader === null ? 0 : basisHeader.fileBytes - basisHeader.dataStart;
   const file = artifact.manifest.files.reduce((sum, f) => sum + f.bytes, 0);

@@ -4,7 +4,10 @@
 // Letters: B batch, M rows (images met in a segment), S steps (batches) of a segment, N images of a store, K classes,
 // C channels, P input size in pixels, L BatchNorm layers, G class groups, n images per group, T iterations.
 
+import type { NativeOps } from './native-ops.ts';
 import type { TensorMap, TensorView } from './tensor.ts';
+
+export type { NativeOps } from './native-ops.ts';
 
 export type Precision = 'fp32' | 'tf32' | 'bf16';
 
@@ -105,16 +108,28 @@ export interface NativeImageStore {
   [Symbol.dispose](): void;
 }
 
+/** Which codec writes or reads the labels of S records, and what it knows of them besides their Recipes. */
+export interface CodeSpec {
+  readonly codec: string; // e.g. 'dense:f16'
+  readonly basis: TensorMap; // what the codec's fit wrote once
+  readonly recordIds: TensorView; // I32 [S]
+  readonly seed: bigint; // of the store's streams (dither)
+}
+
+/** The labels of S records as a codec writes them: rows one after the other, and a run of bytes per record. */
+export interface EncodedLabels {
+  readonly tensors: TensorMap; // [M, ...]
+  readonly blobs: { readonly data: TensorView; readonly offset: TensorView } | null; // U8 [bytes], I64 [S+1]
+}
+
 export type TrainTarget =
   | { readonly kind: 'hard'; readonly smoothing: number }
-  | {
+  | ({
       readonly kind: 'soft';
-      readonly codec: string; // e.g. 'dense:f16'
-      readonly tensors: TensorMap; // what the codec wrote for these rows, concatenated
-      readonly basis: TensorMap; // what the codec's fit wrote once
       readonly temperature: number;
       readonly lossScale: number; // 1, or T^2 where a system multiplies by it
-    };
+    } & CodeSpec &
+      EncodedLabels);
 
 export interface TrainSpec extends Execution {
   readonly recipes: Recipes;
@@ -181,16 +196,52 @@ export interface SynthesizeResult {
   readonly lossBn: TensorView; // F64 [S, G] R before rBn
 }
 
-export interface LabelSpec extends Execution {
+/** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
+export type Ensemble = 'mean' | 'norm-mean';
+
+export interface AnswerSpec extends Execution {
   readonly recipes: Recipes;
   readonly input: InputSpec;
-  readonly codec: string;
-  readonly basis: TensorMap;
+  readonly ensemble: Ensemble;
+  readonly features: boolean; // one teacher only
+}
+
+export interface AnswerResult {
+  readonly logits: TensorView; // F32 [M, K]
+  readonly features: TensorView | null; // F32 [M, D]: input of the last linear layer
+}
+
+export interface LabelSpec extends Execution, CodeSpec {
+  readonly recipes: Recipes;
+  readonly input: InputSpec;
+  readonly ensemble: Ensemble;
   readonly hashPixels: boolean;
 }
 
-export interface LabelResult {
-  readonly tensors: TensorMap; // rows [M, ...]
+/** What a codec's fit wants to see: answers to the first records, to every whole image, the features beside the logits. */
+export interface CodecNeeds {
+  readonly sample: boolean;
+  readonly whole: boolean;
+  readonly features: boolean;
+}
+
+/** Work of a codec on the CPU without images; only offset, index, mixIndex and lambda of the Recipes are read. */
+export interface CodingSpec extends CodeSpec {
+  readonly threads: number;
+  readonly numClasses: number; // K
+  readonly recipes: Recipes;
+}
+
+export interface FitCodecSpec extends CodingSpec {
+  readonly sample: AnswerResult | null; // of the Recipes' rows
+  readonly whole: AnswerResult | null; // of every image of the set, whole and unmixed, in order
+}
+
+export interface EncodeSpec extends CodingSpec, AnswerResult {}
+
+export interface DecodeSpec extends CodingSpec, EncodedLabels {}
+
+export interface LabelResult extends EncodedLabels {
   readonly agreement: number; // share of rows whose argmax is the image's class
   readonly pixelHash: string;
 }
@@ -251,7 +302,30 @@ export interface NativeBinding {
     onProgress: OnProgress,
   ): NativeJob<CollectStatsResult>;
   synthesize(model: NativeModel, spec: SynthesizeSpec, onProgress: OnProgress): NativeJob<SynthesizeResult>;
-  label(model: NativeModel, store: NativeImageStore, spec: LabelSpec, onProgress: OnProgress): NativeJob<LabelResult>;
+  /** The teachers' raw answers to replayed batches. */
+  answer(
+    teachers: readonly NativeModel[],
+    store: NativeImageStore,
+    spec: AnswerSpec,
+    onProgress: OnProgress,
+  ): NativeJob<AnswerResult>;
+  /** The teachers' answers, encoded. */
+  label(
+    teachers: readonly NativeModel[],
+    store: NativeImageStore,
+    spec: LabelSpec,
+    onProgress: OnProgress,
+  ): NativeJob<LabelResult>;
+  /** @throws {LpldError} E_CONFIG for a name that is no codec's */
+  codecNeeds(codec: string): CodecNeeds;
+  /** Fits a codec once per store. `teachers`: the one whose last layer the codec may keep, or none. */
+  fitCodec(
+    teachers: readonly NativeModel[],
+    spec: FitCodecSpec,
+    onProgress: OnProgress,
+  ): NativeJob<{ readonly basis: TensorMap }>;
+  encode(spec: EncodeSpec, onProgress: OnProgress): NativeJob<EncodedLabels>;
+  decode(spec: DecodeSpec, onProgress: OnProgress): NativeJob<{ readonly logits: TensorView }>; // F32 [M, K]
   evaluate(
     model: NativeModel,
     store: NativeImageStore,
@@ -261,89 +335,4 @@ export interface NativeBinding {
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;
-}
-
-/** The door to single ops, synchronous, for tests, benches and the small pixel work of the stages. */
-export interface NativeOps {
-  philox(counter: readonly number[], key: readonly number[]): number[]; // one block: four u32
-  normals(seed: bigint, purpose: number, object: number, view: number, count: number): TensorView; // F32 [count]
-  renderBatch(store: NativeImageStore, recipes: Recipes, size: number): TensorView; // U8 [M, C, P, P], mixed
-  resizeBilinear(image: TensorView, height: number, width: number): TensorView; // U8 [H,W,C] -> [height,width,C]
-  cropFlipRoll(
-    x: TensorView,
-    groups: number,
-    crop: TensorView,
-    flip: TensorView,
-    roll: TensorView,
-    grad: TensorView,
-  ): {
-    y: TensorView;
-    dx: TensorView;
-  }; // F32/F64 [G*n,C,P,P]; crop I32 [G,4]; flip U8 [G]; roll I32 [G,2]; grad like y
-  bnMatch(x: TensorView, groups: number, mean: TensorView, variance: TensorView): { loss: TensorView; dx: TensorView }; // x [G*n,C,H,W]; mean, variance [G,C]; loss [G]
-  /** Frozen BatchNorm, residual, activation and group moments with the gradients of sum(y*gy + mean*gm + variance*gv). */
-  normAct(
-    x: TensorView, // F32, BF16 or F64 [G*n, C, H, W]
-    residual: TensorView | null, // like x
-    spec: {
-      readonly scale: TensorView; // F32 [C]
-      readonly shift: TensorView;
-      readonly center: TensorView;
-      readonly relu: boolean;
-      readonly groups: number; // 0 for no moments
-    },
-    grads: { readonly y: TensorView; readonly mean: TensorView; readonly variance: TensorView },
-  ): { y: TensorView; dx: TensorView; dResidual?: TensorView; mean?: TensorView; variance?: TensorView }; // moments F64 [G, C]
-  classMoments(
-    x: TensorView,
-    labels: TensorView,
-    numClasses: number,
-    shift: TensorView,
-  ): { sum: TensorView; sumSquares: TensorView; count: TensorView }; // F64 [K,C], [K,C], [K] of x - shift
-  softKl(
-    student: TensorView,
-    teacher: TensorView,
-    temperature: number,
-    lossScale: number,
-  ): { loss: TensorView; dStudent: TensorView };
-  pixelAdam(
-    x: TensorView,
-    m: TensorView,
-    v: TensorView,
-    grad: TensorView,
-    step: number,
-    lr: number,
-    beta1: number,
-    beta2: number,
-    eps: number,
-    low: TensorView,
-    high: TensorView,
-  ): { x: TensorView; m: TensorView; v: TensorView };
-  imagePrior(x: TensorView, groups: number): { tv: TensorView; l2: TensorView; dTv: TensorView; dL2: TensorView };
-  optimizerStep(
-    kind: 'sgd' | 'adamw',
-    parameter: TensorView,
-    state: TensorMap,
-    grad: TensorView,
-    options: {
-      step: number;
-      lr: number;
-      momentum: number;
-      beta1: number;
-      beta2: number;
-      eps: number;
-      weightDecay: number;
-    },
-  ): { parameter: TensorView; state: TensorMap };
-  /** x*std + mean, clamp to [0,1], *255, truncate: F32 [n,C,P,P] -> U8 [n,P,P,C]. */
-  toPixels(x: TensorView, mean: TensorView, std: TensorView): TensorView;
-  /** F32 [C,256]: (level/255 - mean) / std, in float32 as torchvision's ToTensor + Normalize computes it. */
-  normalizeTable(mean: TensorView, std: TensorView): TensorView;
-  initialClassStats(model: NativeModel, mode: 'ema' | 'exact'): TensorMap;
-  /** Final `<layer>.mean`, `<layer>.var` F32 [K,C] and `count` I64 [K] from a collectStats state. */
-  finishClassStats(model: NativeModel, mode: 'ema' | 'exact', state: TensorMap): TensorMap;
-  /** Eval-mode logits of float input F32 [B,C,P,P] -> F32 [B,K], and the model's input gradient for a given dLogits. */
-  forward(model: NativeModel, x: TensorView, precision: Precision): TensorView;
-  encode(codec: string, logits: TensorView, basis: TensorMap): TensorMap;
-  decode(codec: string, tensors: TensorMap, basis: TensorMap, numClasses: number): TensorView; // F32 [n, K]
 }

@@ -4,6 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import type { TensorMap } from '../src/tensor.ts';
 import { codeOf, JOBS, openModel, openStore } from './util/jobs.ts';
+import { LABEL_REFUSALS } from './util/label-refusals.ts';
 import { nativeChecks } from './util/native-checks.ts';
 import {
   append,
@@ -23,6 +24,7 @@ const ALL = Object.entries({
   JOB_REFUSALS,
   OP_REFUSALS,
   OTHER_REFUSALS,
+  LABEL_REFUSALS,
 });
 const met: { code: string; message: string }[] = [];
 
@@ -94,6 +96,7 @@ const ELSEWHERE: Record<string, string> = {
   'expected an ImageStore handle': 'test/handles.test.ts',
   'expected LibTorch 2.13 in the process, received 2.14': 'needs another LibTorch: findAddon refuses it before',
   'host memory is exhausted': 'needs a machine without memory',
+  'expected the answers that codec X is fitted to': 'no codec asks for answers yet',
   'render: the CUDA kernel failed with error 1': 'needs a broken device',
 };
 

@@ -3,8 +3,10 @@
 
 import { describe, expect, test } from 'vitest';
 import type { NativeBinding, NativeInfo, NativeOps } from '../src/native.ts';
-import { MODEL } from './util/jobs.ts';
-import { native, ops } from './util/native.ts';
+import { codingSpec, decode, encode, fitBasis } from './util/codes.ts';
+import { evaluateSpec, MODEL, openStore } from './util/jobs.ts';
+import { native, ops, quiet } from './util/native.ts';
+import { i32 } from './util/tensors.ts';
 
 const BINDING = {
   info: 'function',
@@ -17,7 +19,12 @@ const BINDING = {
   train: 'function',
   collectStats: 'function',
   synthesize: 'function',
+  answer: 'function',
   label: 'function',
+  codecNeeds: 'function',
+  fitCodec: 'function',
+  encode: 'function',
+  decode: 'function',
   evaluate: 'function',
   shutdown: 'function',
   ops: 'object',
@@ -41,8 +48,6 @@ const OPS = {
   initialClassStats: 'function',
   finishClassStats: 'function',
   forward: 'function',
-  encode: 'function',
-  decode: 'function',
 } as const satisfies Record<keyof NativeOps, 'function'>;
 
 const INFO = {
@@ -101,18 +106,23 @@ describe('architectures', () => {
   });
 });
 
-test('every codec answers to its name; an unknown one is E_CONFIG and all are named', () => {
-  expect(native().codecs()).toEqual(['dense:f16']);
-  const logits = { dtype: 'F32', shape: [2, 3], data: new Uint8Array(24) } as const;
+test('every codec answers to its name; an unknown one is E_CONFIG and all are named', async () => {
+  const model = native().createModel(MODEL);
+  const spec = { ...evaluateSpec(2), ensemble: 'mean', features: true } as const;
+  const answered = await native().answer([model], openStore(), spec, quiet).promise;
+  const [rows, classes] = answered.logits.shape as [number, number];
   for (const codec of native().codecs()) {
-    const tensors = ops().encode(codec, logits, {});
-    for (const view of Object.values(tensors)) expect(view.shape[0], codec).toBe(2);
-    expect(ops().decode(codec, tensors, {}, 3), codec).toEqual(logits);
+    const answers = native().codecNeeds(codec).features ? answered : { ...answered, features: null };
+    const coding = { ...codingSpec(codec, rows, classes), recordIds: i32([2], [0, 1]), recipes: spec.recipes };
+    const basis = await fitBasis(coding, answers, { whole: answers, teachers: [model] });
+    const labels = await encode({ ...coding, basis }, answers);
+    for (const view of Object.values(labels.tensors)) expect(view.shape[0], codec).toBe(rows);
+    expect((await decode({ ...coding, basis }, labels)).shape, codec).toEqual([rows, classes]);
   }
-  expect(() => ops().encode('dense:f17', logits, {})).toThrow(
+  expect(() => native().codecNeeds('dense:f17')).toThrow(
     expect.objectContaining({
       code: 'E_CONFIG',
-      message: `expected one of ${native().codecs().join(', ')} for codec but received "dense:f17"`,
+      message: expect.stringMatching(/^expected one of dense:.* for codec but received "dense:f17"$/),
     }),
   );
 });

@@ -205,12 +205,12 @@ describe('wrong objects', () => {
     // the check comes before the spec is read: an empty one does
     const start = native()[name] as unknown as (...args: unknown[]) => unknown;
     for (const [what, impostor] of impostors(handles, 'model'))
-      expect(() => start(impostor, store, {}, () => {}), what).toThrow(
+      expect(() => start(name === 'label' ? [impostor] : impostor, store, {}, () => {}), what).toThrow(
         expect.objectContaining({ code: 'E_INTERNAL', message: 'expected a Model handle' }),
       );
     if (name === 'synthesize') return;
     for (const [what, impostor] of impostors(handles, 'store'))
-      expect(() => start(model, impostor, {}, () => {}), what).toThrow(
+      expect(() => start(name === 'label' ? [model] : model, impostor, {}, () => {}), what).toThrow(
         expect.objectContaining({ code: 'E_INTERNAL', message: 'expected an ImageStore handle' }),
       );
   });

@@ -71,7 +71,13 @@ function record(ids: readonly number[], explicit = true): LabelRecords {
   };
   const logits = Uint16Array.from({ length: K * m }, (_, i) => (rows[Math.floor(i / K)]! + (i % K)) & 0x7fff);
   const tensors = { logits: tensor('F16', [m, K], logits), count: tensor('I32', [m], Int32Array.from(rows)) };
-  return { recordIds: Int32Array.from(ids), offset: offsetView, recipes: explicit ? recipes : null, tensors };
+  return {
+    recordIds: Int32Array.from(ids),
+    offset: offsetView,
+    recipes: explicit ? recipes : null,
+    tensors,
+    blobs: null,
+  };
 }
 
 async function write(

@@ -16,6 +16,7 @@ import { drawRecipes, LABEL_STREAMS } from '../src/recipe.ts';
 import { resolveRuntime, runStage } from '../src/run.ts';
 import { type DatasetFacts, inputSpec, loadStore, loadTeacher, storeSizes } from '../src/stages/shared.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
+import { denseCode } from './util/codes.ts';
 import { batchesOf, EXACT, quiet } from './util/native.ts';
 import { hashesOf, inputsIn, makeChain, optionsOf, tiny } from './util/tiny.ts';
 
@@ -49,9 +50,9 @@ function derived(recordIds: readonly number[]): Recipes {
 
 async function label(recipes: Recipes): Promise<{ pixelHash: string; tensors: TensorMap }> {
   return native.label(
-    teacher,
+    [teacher],
     store,
-    { ...EXACT, recipes, input, codec: 'dense:f16', basis: {}, hashPixels: true },
+    { ...EXACT, recipes, input, ensemble: 'mean', ...denseCode(recipes.offset.shape[0]! - 1), hashPixels: true },
     quiet,
   ).promise;
 }
@@ -75,7 +76,7 @@ async function train(recipes: Recipes, tensors: TensorMap | null): Promise<strin
     target:
       tensors === null
         ? { kind: 'hard', smoothing: 0 }
-        : { kind: 'soft', codec: 'dense:f16', tensors, basis: {}, temperature: 20, lossScale: 1 },
+        : { kind: 'soft', ...denseCode(steps), tensors, blobs: null, temperature: 20, lossScale: 1 },
     optimizer: {
       kind: 'sgd',
       lr: tensor('F64', [steps], new Float64Array(steps).fill(0.01)),

@@ -3,6 +3,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { elements, type TensorView } from '../src/tensor.ts';
+import { denseCode, halves } from './util/codes.ts';
 import {
   APPEND,
   evaluateSpec,
@@ -15,7 +16,7 @@ import {
   trainSpec,
 } from './util/jobs.ts';
 import { native, ops } from './util/native.ts';
-import { f32 } from './util/tensors.ts';
+import { f32, i64, u8 } from './util/tensors.ts';
 
 type Plain = Record<string, unknown>;
 const isPlain = (value: unknown): value is Plain =>
@@ -33,8 +34,9 @@ const soft = (): Plain => ({
   ...trainSpec(1),
   target: {
     kind: 'soft',
-    codec: 'dense:f16',
-    tensors: ops().encode('dense:f16', f32([2, 3], [0, 1, 2, 3, 4, 5]), {}),
+    ...denseCode(1),
+    tensors: halves([2, 3], [0, 1, 2, 3, 4, 5]),
+    blobs: { data: u8([2], [0, 0]), offset: i64([2], [0, 2]) },
     basis: { any: f32([1], [0]) },
     temperature: 4,
     lossScale: 1,
@@ -79,7 +81,7 @@ const CASES: Record<string, Case> = {
   },
   'label spec': {
     make: () => ({ ...labelSpec(1), basis: { any: f32([1], [0]) } }),
-    call: (spec) => native().label(openModel(), openStore(), spec, () => {}),
+    call: (spec) => native().label([openModel()], openStore(), spec, () => {}),
     maps: ['basis'],
   },
   'evaluate spec': {
@@ -112,8 +114,12 @@ function changed(spec: Plain, path: string, value: unknown): Plain {
 const INTEGERS =
   /(^|\.)(threads|size|groups|imagesPerGroup|step|numClasses|inChannels|inputSize|channels|height|width|centerCrop)$/;
 
+/** Fields that may be null. */
+const NULLABLE = /(^|\.)(blobs|features|sample|whole)$/;
+
 /** Values of other types than the field has. */
 function wrongs(path: string, value: unknown): unknown[] {
+  if (NULLABLE.test(path)) return [Symbol('s'), 1, 'x', true];
   const others: unknown[] = [null, Symbol('s'), () => {}];
   if (typeof value === 'number') {
     const broken = INTEGERS.test(path) ? [0.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 60, 1n] : [];

@@ -4,6 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import type { NativeModel, SynthesizeResult, SynthesizeSpec, TrainResult, TrainSpec } from '../src/native.ts';
 import type { TensorView } from '../src/tensor.ts';
+import { denseCode, halves } from './util/codes.ts';
 import { golden, goldenTensor } from './util/golden.ts';
 import {
   batchesOf,
@@ -36,9 +37,9 @@ function trainSpec(name: 'soft' | 'hard' | 'mixup'): TrainSpec {
     target: soft
       ? {
           kind: 'soft',
-          codec: 'dense:f16',
-          tensors: ops().encode('dense:f16', f32([rows, 5], symmetric([rows, 5], 310, 8)), {}),
-          basis: {},
+          ...denseCode(recipes.offset.shape[0]! - 1),
+          tensors: halves([rows, 5], symmetric([rows, 5], 310, 8)),
+          blobs: null,
           temperature: 20,
           lossScale: 1,
         }
@@ -116,7 +117,7 @@ describe.each(['soft', 'hard'] as const)('%s, resumed', (name) => {
         const cut = (view: TensorView): TensorView => viewRows(view, offset[from]!, offset[to]!);
         const target =
           spec.target.kind === 'soft'
-            ? { ...spec.target, tensors: { logits: cut(spec.target.tensors.logits!) } }
+            ? { ...spec.target, ...denseCode(to - from), tensors: { logits: cut(spec.target.tensors.logits!) } }
             : spec.target;
         return {
           ...spec,

@@ -6,21 +6,32 @@
 
 namespace lpld {
 
-TensorMap DenseF16::fit(const Answer&) const { return {}; }
+namespace {
+class DenseF16 final : public Codec {
+ public:
+  void bind(const TensorMap&, int64_t classes, const at::Device& device) override {
+    classes_ = classes;
+    device_ = device;
+  }
+  Encoded encode(const Answer& answer, const RecordContext&) const override {
+    const at::Tensor half = answer.logits.to(at::kHalf);
+    LPLD_CHECK(at::isfinite(half).all().item<bool>(), Diverged,
+               "dense:f16: expected finite logits within +-65504, received a larger or non-finite one");
+    return {{{"logits", half.contiguous()}}, {}};
+  }
+  at::Tensor decode(const Encoded& record, const RecordContext&) const override {
+    return stored(record.rows, "logits", at::kHalf, classes_, "dense:f16").to(device_).to(at::kFloat);
+  }
 
-TensorMap DenseF16::encode(const Answer& answer, const TensorMap&) const {
-  const at::Tensor half = answer.logits.to(at::kHalf);
-  LPLD_CHECK(at::isfinite(half).all().item<bool>(), Diverged,
-             "dense:f16: expected finite logits within +-65504, received a larger or non-finite one");
-  return {{"logits", half.contiguous()}};
-}
+ private:
+  int64_t classes_ = 0;
+  at::Device device_{at::kCPU};
+};
+}  // namespace
 
-at::Tensor DenseF16::decode(const TensorMap& rows, const TensorMap&, int64_t classes, const at::Device& device) const {
-  const auto found = rows.find("logits");
-  LPLD_CHECK(found != rows.end() && found->second.dim() == 2 && found->second.size(1) == classes &&
-                 found->second.scalar_type() == at::kHalf,
-             Mismatch, "dense:f16: expected logits F16 [n, ", classes, "]");
-  return found->second.to(device).to(at::kFloat);
+std::unique_ptr<Codec> make_dense(const std::string& name) {
+  if (name == "dense:f16") return std::make_unique<DenseF16>();
+  return nullptr;
 }
 
 }  // namespace lpld

@@ -21,10 +21,9 @@ int64_t Recipes::steps() const { return offset.size(0) - 1; }
 int64_t Recipes::begin(int64_t step) const { return offset.const_data_ptr<int32_t>()[step]; }
 int64_t Recipes::end(int64_t step) const { return offset.const_data_ptr<int32_t>()[step + 1]; }
 
-void Recipes::check(const ImageStore& store, int64_t size) const {
-  LPLD_CHECK(offset.dim() == 1 && offset.numel() >= 1 && index.dim() == 1 && size > 0, Data,
-             "recipes: expected offset [S + 1], index [M] and a size > 0, received ", offset.sizes(), ", ",
-             index.sizes(), " and ", size);
+void Recipes::check_rows() const {
+  LPLD_CHECK(offset.dim() == 1 && offset.numel() >= 1 && index.dim() == 1, Data,
+             "recipes: expected offset [S + 1] and index [M], received ", offset.sizes(), " and ", index.sizes());
   const int64_t m = index.size(0);
   LPLD_CHECK(offset.size(0) >= 1 && begin(0) == 0 && offset.const_data_ptr<int32_t>()[steps()] == m &&
                  crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m && mix_index.numel() == m &&
@@ -34,23 +33,31 @@ void Recipes::check(const ImageStore& store, int64_t size) const {
     const int64_t from = begin(step), to = end(step);
     LPLD_CHECK(from < to && to <= m, Data, "recipes: expected a batch of at least one row at step ", step);
     for (int64_t row = from; row < to; ++row) {
-      const int32_t image = *rows<int32_t>(index, row), partner = *rows<int32_t>(mix_index, row);
-      LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ", store.count(),
-                 " at row ", row, ", received ", image);
+      const int32_t partner = *rows<int32_t>(mix_index, row);
       LPLD_CHECK(partner >= 0 && partner < to - from, Data, "recipes: expected a mix partner below ", to - from,
                  " at row ", row, ", received ", partner);
-      const int32_t* c = rows<int32_t>(crop, row, 4);
-      const auto& stored = store.image(image);
-      LPLD_CHECK(c[0] >= 0 && c[1] >= 0 && c[2] > 0 && c[3] > 0 && int64_t{c[0]} + c[2] <= stored.height &&
-                     int64_t{c[1]} + c[3] <= stored.width,
-                 Data, "recipes: expected a crop inside ", stored.height, "x", stored.width, " at row ", row,
-                 ", received ", c[0], ",", c[1], " ", c[2], "x", c[3]);
-      const int32_t* b = rows<int32_t>(mix_box, row, 4);
-      LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
-                     int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
-                 Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0],
-                 ",", b[1], " ", b[2], "x", b[3]);
     }
+  }
+}
+
+void Recipes::check(const ImageStore& store, int64_t size) const {
+  check_rows();
+  LPLD_CHECK(size > 0, Data, "recipes: expected a size > 0, received ", size);
+  for (int64_t row = 0; row < index.size(0); ++row) {
+    const int32_t image = *rows<int32_t>(index, row);
+    LPLD_CHECK(image >= 0 && image < store.count(), Data, "recipes: expected an image index below ", store.count(),
+               " at row ", row, ", received ", image);
+    const int32_t* c = rows<int32_t>(crop, row, 4);
+    const auto& stored = store.image(image);
+    LPLD_CHECK(c[0] >= 0 && c[1] >= 0 && c[2] > 0 && c[3] > 0 && int64_t{c[0]} + c[2] <= stored.height &&
+                   int64_t{c[1]} + c[3] <= stored.width,
+               Data, "recipes: expected a crop inside ", stored.height, "x", stored.width, " at row ", row,
+               ", received ", c[0], ",", c[1], " ", c[2], "x", c[3]);
+    const int32_t* b = rows<int32_t>(mix_box, row, 4);
+    LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
+                   int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
+               Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0], ",",
+               b[1], " ", b[2], "x", b[3]);
   }
 }
 

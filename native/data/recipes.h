@@ -19,7 +19,9 @@ struct Recipes {
   int64_t steps() const;
   int64_t begin(int64_t step) const;
   int64_t end(int64_t step) const;
-  // Throws E_DATA unless every row points inside the store and its batch, with boxes inside P x P.
+  // Throws E_DATA unless every field has its rows, every batch at least one, and partners lie inside their batch.
+  void check_rows() const;
+  // The same, and that every row points inside the store, with boxes inside P x P.
   void check(const ImageStore& store, int64_t size) const;
 };
 

@@ -1,11 +1,7 @@
 #pragma once
-// label: the teacher's answers to replayed batches, encoded. The image may be a mixture of two classes: the teacher is
-// asked about the mixture, so nothing is mixed in label space (methods 4.1). Teacher frozen, in eval mode.
-#include "codecs/codec.h"
-#include "core/device.h"
-#include "core/job.h"
-#include "data/recipes.h"
-#include "models/model.h"
+// label: the teacher's answers to replayed batches, encoded record by record without leaving the engine thread.
+#include "jobs/answer.h"
+#include "jobs/code.h"
 
 namespace lpld {
 
@@ -13,17 +9,18 @@ struct LabelSpec {
   Execution execution;
   Recipes recipes;
   InputSpec input;
-  std::string codec;
-  TensorMap basis;
+  Ensemble ensemble;
+  CodeSpec code;
   bool hash_pixels;
 };
 
 struct LabelResult {
-  TensorMap tensors;  // rows [M, ...]
-  double agreement;   // share of rows whose argmax is the image's class
+  EncodedRecords labels;
+  double agreement;  // share of rows whose argmax is the image's class
   std::string pixel_hash;
 };
 
-LabelResult label(Model& teacher, const ImageStore& store, const LabelSpec& spec, const JobContext& job);
+LabelResult label(const std::vector<std::shared_ptr<Model>>& teachers, const ImageStore& store, const LabelSpec& spec,
+                  const JobContext& job);
 
 }  // namespace lpld

@@ -21,12 +21,6 @@ at::Tensor hard_loss(const at::Tensor& logits, const Batch& batch, double smooth
   return (ce(batch.labels) * share + ce(batch.partner_labels) * (1 - share)).mean();
 }
 
-TensorMap take(const TensorMap& rows, int64_t from, int64_t count) {
-  TensorMap out;
-  for (const auto& [name, tensor] : rows) out[name] = tensor.narrow(0, from, count);
-  return out;
-}
-
 // ---- Optimizer
 
 void optimizer_step(Model& model, const TrainSpec& spec, double lr) {
@@ -63,9 +57,13 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
   const std::string& device = model.options.device;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
+  if (spec.soft) {
+    check_ids(spec.code, spec.recipes);
+    check_records(spec.labels, spec.recipes);
+  }
   LPLD_CHECK(model.moment1.empty() || model.moment2.empty() != spec.adamw, Mismatch, "expected the optimizer state of ",
              spec.adamw ? "adamw" : "sgd", " but the model holds another's");
-  const auto codec = spec.soft ? make_codec(spec.codec) : nullptr;
+  const auto codec = spec.soft ? open_codec(spec.code, classes, at::Device(device)) : nullptr;
   model.prepare(/*training=*/true, dtype);
   const Pass pass(model, /*training=*/true, dtype, nullptr);
   PixelHash hash;
@@ -75,7 +73,6 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
 
   for (int64_t step = 0; step < steps; ++step) {
     job.step(step, steps, step > 0 ? losses[step - 1].item<double>() : std::nan(""));
-    const int64_t from = spec.recipes.begin(step), count = spec.recipes.end(step) - from;
     const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, spec.hash_pixels ? &hash : nullptr);
     const at::Tensor x = network_input(batch, spec.recipes, step, spec.input, device);  // [B, C, P, P]
     at::Tensor loss, target;
@@ -83,7 +80,8 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
       const c10::AutoGradMode grad(true);
       const at::Tensor logits = model.forward(pass, x);  // [B, K]
       if (spec.soft) {
-        const at::Tensor teacher = codec->decode(take(spec.rows, from, count), spec.basis, classes, logits.device());
+        const at::Tensor teacher =
+            codec->decode(record_of(spec.labels, spec.recipes, step), context_of(spec.code, spec.recipes, step));
         loss = soft_kl(logits, teacher, spec.temperature, spec.loss_scale);
         target = teacher.argmax(1);
       } else {

@@ -4,10 +4,10 @@
 #include <optional>
 #include <string>
 
-#include "codecs/codec.h"
 #include "core/device.h"
 #include "core/job.h"
 #include "data/recipes.h"
+#include "jobs/code.h"
 #include "models/model.h"
 
 namespace lpld {
@@ -16,10 +16,10 @@ struct TrainSpec {
   Execution execution;
   Recipes recipes;
   InputSpec input;
-  bool soft;          // else hard labels from the store
-  double smoothing;   // hard
-  std::string codec;  // soft
-  TensorMap rows, basis;
+  bool soft;         // else hard labels from the store
+  double smoothing;  // hard
+  CodeSpec code;     // soft
+  EncodedRecords labels;
   double temperature, loss_scale;
   bool adamw;     // else sgd
   at::Tensor lr;  // double [S]

@@ -26,14 +26,15 @@ class ConvNet final : public Model {
     classifier_ = add_linear("classifier", channels * size * size, o.num_classes);
   }
 
-  at::Tensor forward(const Pass& pass, const at::Tensor& images) const override {
+  at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
     at::Tensor x = pass.input(images);  // [B, C, P, P]
     for (size_t i = 0; i < convs_.size(); ++i) {
       x = pass.norm(*norms_[i], pass.conv(convs_[i], x), {.act = Act::Relu});  // [B, W, H, H]
       x = options.average_pooling ? at::avg_pool2d(x, {2, 2}, {2, 2}) : at::max_pool2d(x, {2, 2}, {2, 2});
     }
-    return pass.linear(classifier_, x.contiguous().flatten(1));  // [B, K]
+    return x.contiguous().flatten(1);  // [B, D]
   }
+  const Linear& head() const override { return classifier_; }
 
  private:
   std::vector<Conv> convs_;

@@ -86,7 +86,12 @@ class Model {
  public:
   explicit Model(ModelOptions options) : options(std::move(options)) {}
   virtual ~Model() = default;
-  virtual at::Tensor forward(const Pass& pass, const at::Tensor& x) const = 0;  // [B, C, P, P] -> logits [B, K] float
+  // Input of the last linear layer: images [B, C, P, P] -> [B, D] in the compute dtype.
+  virtual at::Tensor features(const Pass& pass, const at::Tensor& images) const = 0;
+  virtual const Linear& head() const = 0;                                 // the last linear layer, D -> K
+  at::Tensor forward(const Pass& pass, const at::Tensor& images) const {  // logits [B, K] float
+    return pass.linear(head(), features(pass, images));
+  }
 
   // Before a job: trainable weights want gradients; frozen ones are cast to `dtype` once.
   void prepare(bool training, at::ScalarType dtype);

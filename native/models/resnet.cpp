@@ -54,7 +54,7 @@ class ResNet final : public Model {
     head_ = add_linear("fc", in, o.num_classes);
   }
 
-  at::Tensor forward(const Pass& pass, const at::Tensor& images) const override {
+  at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
     at::Tensor x = pass.norm(*stem_norm_, pass.conv(stem_, pass.input(images)), {.act = Act::Relu});
     if (!options.small_stem) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
     for (const Block& block : blocks_) {
@@ -65,8 +65,9 @@ class ResNet final : public Model {
       const at::Tensor shortcut = block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
       x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y), {.residual = &shortcut, .act = Act::Relu});
     }
-    return pass.linear(head_, at::adaptive_avg_pool2d(x, {1, 1}).flatten(1));  // [B, K]
+    return at::adaptive_avg_pool2d(x, {1, 1}).flatten(1);  // [B, D]
   }
+  const Linear& head() const override { return head_; }
 
  private:
   Conv stem_;

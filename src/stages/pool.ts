@@ -9,6 +9,7 @@ import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
+import { codeOf } from './codec-fit.ts';
 import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
 import { type AugmentConfig, augmentSpec } from './training.ts';
 import type { StageContext } from './types.ts';
@@ -131,9 +132,9 @@ export async function readPool(
   const records = await pool.labels.readRecords(chosen);
   const target: TrainTarget = {
     kind: 'soft',
-    codec: pool.labels.index.codec,
+    ...codeOf(pool.labels.index.codec, pool.labels.basis, records.recordIds, BigInt(pool.labels.index.seed)),
     tensors: records.tensors,
-    basis: pool.labels.basis,
+    blobs: records.blobs,
     temperature: o.temperature,
     lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
   };

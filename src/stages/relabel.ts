@@ -9,6 +9,7 @@ import { type LabelHeader, LabelWriter } from '../labels.ts';
 import type { LabelSpec } from '../native.ts';
 import { type LabelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import { codeOf, fitCodec } from './codec-fit.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { planFor, planOptions, pruneRatioOption, STREAM_VERSION } from './label-plan.ts';
 import {
@@ -31,6 +32,7 @@ export const relabelOptions = z.strictObject({
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),
   codec: z.string().default('dense:f16').describe('how logits are stored'),
+  fitRecords: z.int().min(1).default(64).describe('records whose answers a codec that learns is fitted to'),
   recipes: z
     .enum(['derived', 'explicit'])
     .default('derived')
@@ -82,7 +84,8 @@ export const relabel: Stage = {
     return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows, precision) };
   },
 
-  async run({ config, native, runtime, inputs, draft, progress }) {
+  async run(context) {
+    const { config, native, runtime, inputs, draft, progress } = context;
     const o = config.relabel;
     const seed = BigInt(config.seed);
     const facts = await inputs.teacher!.readJson<DatasetFacts>('dataset.json');
@@ -106,6 +109,22 @@ export const relabel: Stage = {
       draft,
       labelHeader(o, plan, { numClasses: facts.classNames.length, inputSize: facts.inputSize, seed: config.seed }),
     );
+    const recipesOf = (recordIds: Int32Array) =>
+      drawRecipes(recordBatches(plan, seed, recordIds), {
+        seed,
+        augment: augmentSpec(o),
+        sizes,
+        inputSize: input.size,
+        purposes: LABEL_STREAMS,
+      });
+    let basis = await writer.readBasis();
+    if (basis === null) {
+      const sample = plan.recordIds.slice(0, o.fitRecords);
+      const numClasses = facts.classNames.length;
+      const fit = { teachers: [model], ensemble: 'mean' as const, store, sizes, input, numClasses, recipesOf, seed };
+      basis = await fitCodec(context, { ...fit, recordIds: sample });
+      await writer.writeBasis(basis);
+    }
     const wanted = writer.remaining(plan.recordIds);
     const offset = plan.recordIds.length - wanted.length;
     const bytesPerRecord = plan.batch * facts.classNames.length * 4;
@@ -119,24 +138,18 @@ export const relabel: Stage = {
       saveSeconds: Number.POSITIVE_INFINITY, // shards are the saved state
       async run(first, last) {
         const recordIds = wanted.slice(first, last);
-        const recipes = drawRecipes(recordBatches(plan, seed, recordIds), {
-          seed,
-          augment: augmentSpec(o),
-          sizes,
-          inputSize: input.size,
-          purposes: LABEL_STREAMS,
-        });
+        const recipes = recipesOf(recordIds);
         const spec: LabelSpec = {
           ...execution(runtime, o.precision),
           recipes,
           input,
-          codec: o.codec,
-          basis: {},
+          ensemble: 'mean',
+          ...codeOf(o.codec, basis, recordIds, seed),
           hashPixels: false,
         };
         const result = await runJob(
           runtime.signal,
-          (on) => native.label(model, store, spec, on),
+          (on) => native.label([model], store, spec, on),
           (p) => progress.update(offset + first + p.done),
         );
         agreed += result.agreement * recipes.index.shape[0]!;
@@ -145,6 +158,7 @@ export const relabel: Stage = {
           offset: recipes.offset,
           recipes: o.recipes === 'explicit' ? recipes : null,
           tensors: result.tensors,
+          blobs: result.blobs,
         });
         progress.update(offset + last);
       },

@@ -16,6 +16,7 @@ import type {
   SynthesizeSpec,
   TrainSpec,
 } from '../../src/native.ts';
+import { denseCode } from './codes.ts';
 import { testImages } from './images.ts';
 import { EXACT, native, ops, quiet } from './native.ts';
 import { f32, f64, i32, u8 } from './tensors.ts';
@@ -122,8 +123,8 @@ export const statsSpec = (steps: number, model: NativeModel): CollectStatsSpec =
 
 export const labelSpec = (steps: number): LabelSpec => ({
   ...evaluateSpec(steps),
-  codec: 'dense:f16',
-  basis: {},
+  ...denseCode(steps),
+  ensemble: 'mean',
   hashPixels: true,
 });
 
@@ -168,7 +169,7 @@ export const JOBS = {
   train: (model, store, steps, on = quiet) => native().train(model, store, trainSpec(steps), on),
   collectStats: (model, store, steps, on = quiet) => native().collectStats(model, store, statsSpec(steps, model), on),
   synthesize: (model, _store, steps, on = quiet) => native().synthesize(model, synthesizeSpec(steps), on),
-  label: (model, store, steps, on = quiet) => native().label(model, store, labelSpec(steps), on),
+  label: (model, store, steps, on = quiet) => native().label([model], store, labelSpec(steps), on),
   evaluate: (model, store, steps, on = quiet) => native().evaluate(model, store, evaluateSpec(steps), on),
 } as const satisfies Record<
   string,

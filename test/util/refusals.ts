@@ -4,6 +4,7 @@
 import { join } from 'node:path';
 import type { ModelSpec, NativeImageStore, NativeModel, Recipes, SynthesizeSpec, TrainSpec } from '../../src/native.ts';
 import type { TensorMap, TensorView } from '../../src/tensor.ts';
+import { codingSpec, denseCode, encode, logitsOnly } from './codes.ts';
 import {
   APPEND,
   busyJob,
@@ -31,7 +32,7 @@ const replay = ({ model, store }: Handles, change: Partial<Recipes>): Promise<un
   native().evaluate(model, store, { ...evaluateSpec(2), recipes: { ...recipesOf(2), ...change } }, quiet).promise;
 const optimizer = (change: object): object => ({ optimizer: { ...trainSpec(2).optimizer, ...change } });
 const softTarget = (tensors: TensorMap, change: object = {}): object => ({
-  target: { kind: 'soft', codec: 'dense:f16', tensors, basis: {}, temperature: 2, lossScale: 1, ...change },
+  target: { kind: 'soft', ...denseCode(2), tensors, blobs: null, temperature: 2, lossScale: 1, ...change },
 });
 const f16 = (shape: readonly number[]): TensorView => ({
   dtype: 'F16',
@@ -182,7 +183,11 @@ export const JOB_REFUSALS: Refusal[] = [
     'E_DATA',
     ({ model }) => ops().finishClassStats(model, 'exact', ops().initialClassStats(model, 'exact')),
   ],
-  ['logits beyond half precision', 'E_DIVERGED', () => ops().encode('dense:f16', f32([1, 2], [1, 70_000]), {})],
+  [
+    'logits beyond half precision',
+    'E_DIVERGED',
+    () => encode(codingSpec('dense:f16', 1, 2), logitsOnly([1, 2], [1, 70_000])),
+  ],
   ['no groups', 'E_INTERNAL', (h) => synthesize(h, { groups: 0 })],
   ['fewer draws than steps', 'E_INTERNAL', (h) => synthesize(h, { flip: u8([1, 1], [0]) })],
   ['targets of more channels', 'E_MISMATCH', (h) => synthesize(h, { targetMean: f32([1, 5], [0, 0, 0, 0, 0]) })],
@@ -209,7 +214,7 @@ export const OP_REFUSALS: Refusal[] = [
   ['a broken number for an integer', 'E_INTERNAL', () => ops().resizeBilinear(pixel, 1.5, 1)],
   ['NaN for an integer', 'E_INTERNAL', () => ops().resizeBilinear(pixel, Number.NaN, 1)],
   ['infinity for an integer', 'E_INTERNAL', () => ops().resizeBilinear(pixel, Number.POSITIVE_INFINITY, 1)],
-  ['a number for a text', 'E_INTERNAL', () => ops().encode(any(1), f32([1, 2], [0, 1]), {})],
+  ['a number for a text', 'E_INTERNAL', ({ model }) => ops().initialClassStats(model, any(1))],
   ['nothing for a tensor', 'E_INTERNAL', () => ops().normalizeTable(any(undefined), f32([1], [1]))],
   ['a tensor of other dimensions for an image', 'E_INTERNAL', () => ops().resizeBilinear(u8([1], [0]), 1, 1)],
   ['an image of another dtype', 'E_INTERNAL', () => ops().resizeBilinear(f32([1, 1, 1], [0]), 1, 1)],

@@ -123,6 +123,8 @@ export const f64 = (shape: readonly number[], values: ArrayLike<number>): Tensor
   tensor('F64', shape, Float64Array.from(values));
 export const i32 = (shape: readonly number[], values: ArrayLike<number>): TensorView =>
   tensor('I32', shape, Int32Array.from(values));
+export const i64 = (shape: readonly number[], values: ArrayLike<number>): TensorView =>
+  tensor('I64', shape, BigInt64Array.from(Array.from(values), BigInt));
 export const u8 = (shape: readonly number[], values: ArrayLike<number>): TensorView =>
   tensor('U8', shape, Uint8Array.from(values));
 

@@ -1,0 +1,87 @@
+// The part of the native contract that runs at once: single ops on given tensors. Letters as in native.ts.
+
+import type { NativeImageStore, NativeModel, Precision, Recipes } from './native.ts';
+import type { TensorMap, TensorView } from './tensor.ts';
+
+/** The door to single ops, synchronous, for tests, benches and the small pixel work of the stages. */
+export interface NativeOps {
+  philox(counter: readonly number[], key: readonly number[]): number[]; // one block: four u32
+  normals(seed: bigint, purpose: number, object: number, view: number, count: number): TensorView; // F32 [count]
+  renderBatch(store: NativeImageStore, recipes: Recipes, size: number): TensorView; // U8 [M, C, P, P], mixed
+  resizeBilinear(image: TensorView, height: number, width: number): TensorView; // U8 [H,W,C] -> [height,width,C]
+  cropFlipRoll(
+    x: TensorView,
+    groups: number,
+    crop: TensorView,
+    flip: TensorView,
+    roll: TensorView,
+    grad: TensorView,
+  ): {
+    y: TensorView;
+    dx: TensorView;
+  }; // F32/F64 [G*n,C,P,P]; crop I32 [G,4]; flip U8 [G]; roll I32 [G,2]; grad like y
+  bnMatch(x: TensorView, groups: number, mean: TensorView, variance: TensorView): { loss: TensorView; dx: TensorView }; // x [G*n,C,H,W]; mean, variance [G,C]; loss [G]
+  /** Frozen BatchNorm, residual, activation and group moments with the gradients of sum(y*gy + mean*gm + variance*gv). */
+  normAct(
+    x: TensorView, // F32, BF16 or F64 [G*n, C, H, W]
+    residual: TensorView | null, // like x
+    spec: {
+      readonly scale: TensorView; // F32 [C]
+      readonly shift: TensorView;
+      readonly center: TensorView;
+      readonly relu: boolean;
+      readonly groups: number; // 0 for no moments
+    },
+    grads: { readonly y: TensorView; readonly mean: TensorView; readonly variance: TensorView },
+  ): { y: TensorView; dx: TensorView; dResidual?: TensorView; mean?: TensorView; variance?: TensorView }; // moments F64 [G, C]
+  classMoments(
+    x: TensorView,
+    labels: TensorView,
+    numClasses: number,
+    shift: TensorView,
+  ): { sum: TensorView; sumSquares: TensorView; count: TensorView }; // F64 [K,C], [K,C], [K] of x - shift
+  softKl(
+    student: TensorView,
+    teacher: TensorView,
+    temperature: number,
+    lossScale: number,
+  ): { loss: TensorView; dStudent: TensorView };
+  pixelAdam(
+    x: TensorView,
+    m: TensorView,
+    v: TensorView,
+    grad: TensorView,
+    step: number,
+    lr: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    low: TensorView,
+    high: TensorView,
+  ): { x: TensorView; m: TensorView; v: TensorView };
+  imagePrior(x: TensorView, groups: number): { tv: TensorView; l2: TensorView; dTv: TensorView; dL2: TensorView };
+  optimizerStep(
+    kind: 'sgd' | 'adamw',
+    parameter: TensorView,
+    state: TensorMap,
+    grad: TensorView,
+    options: {
+      step: number;
+      lr: number;
+      momentum: number;
+      beta1: number;
+      beta2: number;
+      eps: number;
+      weightDecay: number;
+    },
+  ): { parameter: TensorView; state: TensorMap };
+  /** x*std + mean, clamp to [0,1], *255, truncate: F32 [n,C,P,P] -> U8 [n,P,P,C]. */
+  toPixels(x: TensorView, mean: TensorView, std: TensorView): TensorView;
+  /** F32 [C,256]: (level/255 - mean) / std, in float32 as torchvision's ToTensor + Normalize computes it. */
+  normalizeTable(mean: TensorView, std: TensorView): TensorView;
+  initialClassStats(model: NativeModel, mode: 'ema' | 'exact'): TensorMap;
+  /** Final `<layer>.mean`, `<layer>.var` F32 [K,C] and `count` I64 [K] from a collectStats state. */
+  finishClassStats(model: NativeModel, mode: 'ema' | 'exact', state: TensorMap): TensorMap;
+  /** Eval-mode logits of float input F32 [B,C,P,P] -> F32 [B,K], and the model's input gradient for a given dLogits. */
+  forward(model: NativeModel, x: TensorView, precision: Precision): TensorView;
+}
