@@ -223,7 +223,7 @@ function importHeader(
  * Makes a label store of this package from a foreign one, with explicit Recipes and the logits as they are (dense:f16).
  * Every byte of the foreign files counts for the key; an artifact of the same key is kept, an interrupted one resumed.
  *
- * @returns the artifact, of stage `import`, made from the images
+ * @returns the artifact, of stage `import-labels`, made from the images
  * @throws {LpldError} E_CONFIG: unknown format; E_DATA naming the file: missing, damaged, not of these images; E_DEVICE
  */
 export async function importLabels(options: ImportOptions): Promise<Artifact> {
@@ -238,7 +238,7 @@ export async function importLabels(options: ImportOptions): Promise<Artifact> {
   const progress = options.progress.stage(`import ${format.name}`);
   progress.start(0, 'record', `${found.records} records, hashing`);
   const header: StageHeader = {
-    stage: 'import',
+    stage: 'import-labels',
     stageVersion: 1,
     config: { format: format.name, inputSize },
     inputs: {

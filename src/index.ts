@@ -9,6 +9,7 @@ export { openSyntheticSet, type SyntheticDataset } from './datasets/synthetic-se
 export type { Dataset, DatasetFormat, DatasetOptions, ImageChunk, Split } from './datasets/types.ts';
 export { type DoctorReport, diagnose, renderDoctor } from './doctor.ts';
 export { type ErrorCode, EXIT_CODES, LpldError } from './errors.ts';
+export { type Exported, type ExportOptions, exportData, type ImportOptions, importLabels } from './exchange.ts';
 export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';

@@ -42,10 +42,10 @@ export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
 }
 
 /** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly (StageName | 'import')[]>> = {
+const ROLES: Readonly<Record<string, readonly (StageName | 'import-labels')[]>> = {
   teacher: ['squeeze'],
   images: ['synthesize'],
-  labels: ['relabel', 'prune', 'import'],
+  labels: ['relabel', 'prune', 'import-labels'],
   students: ['train'],
 };
 

@@ -23,7 +23,6 @@ export const addImport: AddCommand = (program, session) => {
   const names = imports.map(({ name }) => name);
   const group = program
     .command('import')
-    .enablePositionalOptions() // --out of `import weights` is its own
     .summary('take labels or weights made elsewhere')
     .description(`Makes a label store of one that others made.\n\nFormats:\n${formats}`)
     .argument('[dir]', 'folder of the foreign label store')
@@ -43,23 +42,26 @@ export const addImport: AddCommand = (program, session) => {
     .command('weights')
     .description('Converts a state dict (flat, or under state_dict or model, with or without module.) to safetensors.')
     .argument('<file>', '.safetensors, or a PyTorch state dict in .pth, .pt, .bin or .tar')
-    .requiredOption('--out <file>', '.safetensors file to write')
+    .option('--out <file>', '.safetensors file to write (required)') // the group's own --out takes its value
     .action(async (file: string, _: object, command: Command) => {
-      const flags = command.optsWithGlobals<Globals & { readonly out: string }>();
-      const done = await session.services.importWeights(file, flags.out);
-      const text = `${flags.out}: ${done.tensors} tensors, ${formatBytes(done.bytes)}\nsha256 ${done.sha256}`;
-      printResult(session, flags, { out: flags.out, ...done }, text);
+      const flags = command.optsWithGlobals<ImportFlags>();
+      const out = need(flags.out, '--out');
+      const done = await session.services.importWeights(file, out);
+      const text = `${out}: ${done.tensors} tensors, ${formatBytes(done.bytes)}\nsha256 ${done.sha256}`;
+      printResult(session, flags, { out, ...done }, text);
     });
 };
 
+/** Options are asked for here: a required one of the group would be asked of `import weights` too. */
+function need(value: string | undefined, name: string): string {
+  if (value !== undefined) return value;
+  throw new LpldError(
+    'E_CONFIG',
+    expected('a value', name, 'nothing', 'lpld-native import --help lists what is needed'),
+  );
+}
+
 async function importStore(dir: string | undefined, flags: ImportFlags, session: Session): Promise<void> {
-  const need = (value: string | undefined, name: string): string => {
-    if (value !== undefined) return value;
-    throw new LpldError(
-      'E_CONFIG',
-      expected('a value', name, 'nothing', 'lpld-native import --help lists what is needed'),
-    );
-  };
   const format = need(flags.format, '--format');
   const given = { dir: need(dir, 'dir'), images: need(flags.images, '--images'), out: need(flags.out, '--out') };
   await interruptible(session, async (signal) => {

@@ -158,7 +158,7 @@ export async function openFkd(dir: string, target: ImportTarget): Promise<LabelI
   }
   if (counts.at(-1) === 0) counts.pop(); // the generator makes a folder before it knows that it is done
   const rest = target.images - whole * batch;
-  const dropLast = rest === 0 || counts[0]! <= whole;
+  const dropLast = rest === 0 || counts.every((count) => count <= whole);
   const batchesPerEpoch = dropLast ? whole : whole + 1;
   for (const [epoch, count] of counts.entries()) {
     if (count > batchesPerEpoch)

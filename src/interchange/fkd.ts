@@ -1,7 +1,7 @@
 // The label layout of SRe2L, CDA and LPLD: epoch_E/batch_B.tar, each a torch.save file of a list of six, and
 // sampler_indices_epoch.json with the images of every epoch in order. This file knows the names and how a record's
 // Recipe is said in fractions and corners; fkd-export.ts and fkd-import.ts do the files.
-// Invariant: the crops and boxes written here are read back as the same integers (test/interchange-fkd.test.ts).
+// Invariant: the crops and boxes written here are read back as the same integers (test/interchange/fkd.test.ts).
 // Source: methods 4.2 to 4.5; LPLD relabel_and_validate/utils_fkd.py (the layout, not code).
 
 import { expected, LpldError } from '../errors.ts';
@@ -62,8 +62,8 @@ export function toFkd(recipes: Recipes, logits: TensorView, size: number, where:
   return { ...mixed, box: [top, left, top + height, left + width] };
 }
 
-/** How far a share times the size may be from a whole number of px; float32 and float16 shares stay far below. */
-const PX_TOLERANCE = 0.06;
+/** How far a share times the size may be from a whole number of px; float32 shares of any size stay far below. */
+const PX_TOLERANCE = 0.01;
 
 export interface FkdFacts {
   readonly size: number; // S, px

@@ -54,7 +54,8 @@ function writeInt(value: number, out: number[]): void {
 function writeText(text: string, out: number[]): void {
   const bytes = new TextEncoder().encode(text);
   const length = bytes.length;
-  out.push(0x58, length & 255, (length >> 8) & 255, (length >> 16) & 255, length >> 24, ...bytes); // BINUNICODE
+  out.push(0x58, length & 255, (length >> 8) & 255, (length >> 16) & 255, length >> 24); // BINUNICODE
+  for (const byte of bytes) out.push(byte);
 }
 
 function writeTuple({ items }: PyTuple, out: number[]): void {

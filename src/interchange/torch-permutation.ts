@@ -1,7 +1,7 @@
 // The permutations torch.randperm draws from a seeded CPU generator, without torch: stores of SRe2L do not say which
 // images a batch holds, the seed does. Not a source of randomness of this package, whose draws are Philox's (rng.ts).
 // Source: M. Matsumoto, T. Nishimura, "Mersenne Twister" (1998), and the 2002 initialisation; the order of the draws in
-// torch.randperm is that of pytorch 2.13 (test/torch-permutation.test.ts holds its numbers).
+// torch.randperm is that of pytorch 2.13 (test/interchange/permutation.test.ts holds its numbers).
 
 import { expected, LpldError } from '../errors.ts';
 
