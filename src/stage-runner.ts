@@ -42,9 +42,9 @@ export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
 }
 
 /** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly (StageName | 'import-labels')[]>> = {
+const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'import-labels')[]>> = {
   teacher: ['squeeze'],
-  images: ['synthesize'],
+  images: ['synthesize', 'import-images'],
   labels: ['relabel', 'prune', 'import-labels'],
   students: ['train'],
 };

@@ -176,11 +176,11 @@ describe('other commands', () => {
     const argv = ['import', 'd', '--format', 'fkd', '--images', 'i', '--out', 'o'];
     const { calls, out } = await cli([...argv, '--input-size', '64', '--json']);
     expect(calls).toMatchObject([
-      ['importLabels', { dir: 'd', format: 'fkd', images: 'i', out: 'o', inputSize: 64, signal: { aborted: false } }],
+      ['importData', { dir: 'd', format: 'fkd', images: 'i', out: 'o', inputSize: 64, signal: { aborted: false } }],
     ]);
     expect(JSON.parse(out)).toMatchObject({ dir: 'o', stage: 'import' });
     expect((await cli(argv)).calls[0]![1]).toMatchObject({ inputSize: null });
-    for (const missing of ['--format', '--images', '--out']) {
+    for (const missing of ['--format', '--out']) {
       const at = argv.indexOf(missing);
       const { code, err } = await cli([...argv.slice(0, at), ...argv.slice(at + 2)]);
       expect([code, err]).toEqual([2, expect.stringContaining(`a value for ${missing}`)]);

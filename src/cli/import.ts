@@ -1,4 +1,4 @@
-// `import`: things made elsewhere. Label stores of others become artifacts that --labels takes; weights (PyTorch state
+// `import`: things made elsewhere. Label stores and images of others become artifacts that --labels and --images take; weights (PyTorch state
 // dict, safetensors) become one plain .safetensors file under torchvision's names, that configs can name and that needs no
 // pickle reader. Whether weights fit a model is checked where they are loaded.
 
@@ -23,20 +23,20 @@ export const addImport: AddCommand = (program, session) => {
   const names = imports.map(({ name }) => name);
   const group = program
     .command('import')
-    .summary('take labels or weights made elsewhere')
-    .description(`Makes a label store of one that others made.\n\nFormats:\n${formats}`)
-    .argument('[dir]', 'folder of the foreign label store')
-    .addOption(new Option('--format <name>', 'format of the store').choices(names))
-    .option('--images <dir>', 'artifact folder with the images the labels are of, in the same order')
+    .summary('take labels, images or weights made elsewhere')
+    .description(`Makes an artifact of labels or images that others made.\n\nFormats:\n${formats}`)
+    .argument('[dir]', 'folder of the foreign files')
+    .addOption(new Option('--format <name>', 'format of the files').choices(names))
+    .option('--images <dir>', 'for labels: artifact folder with the images they are of, in the same order')
     .option('--out <dir>', 'folder of the artifact to make')
     .addOption(
       new Option(
         '--input-size <px>',
-        'side of the images the teacher saw (integer >= 1; default: that of the images)',
+        'for labels: side of the images the teacher saw (integer >= 1; default: that of the images)',
       ).argParser(integer('--input-size', 1)),
     )
     .action((dir: string | undefined, _: object, command: Command) =>
-      importStore(dir, command.optsWithGlobals<ImportFlags>(), session),
+      importFiles(dir, command.optsWithGlobals<ImportFlags>(), session),
     );
   group
     .command('weights')
@@ -61,14 +61,14 @@ function need(value: string | undefined, name: string): string {
   );
 }
 
-async function importStore(dir: string | undefined, flags: ImportFlags, session: Session): Promise<void> {
+async function importFiles(dir: string | undefined, flags: ImportFlags, session: Session): Promise<void> {
   const format = need(flags.format, '--format');
-  const given = { dir: need(dir, 'dir'), images: need(flags.images, '--images'), out: need(flags.out, '--out') };
+  const given = { dir: need(dir, 'dir'), images: flags.images ?? null, out: need(flags.out, '--out') };
   await interruptible(session, async (signal) => {
     const progress = progressOf(flags, session.io);
     try {
       const inputSize = flags.inputSize ?? null;
-      const artifact = await session.services.importLabels({ format, ...given, inputSize, progress, signal });
+      const artifact = await session.services.importData({ format, ...given, inputSize, progress, signal });
       progress.close();
       printResult(session, flags, artifactDocument(artifact), artifactText(artifact));
     } finally {

@@ -69,8 +69,8 @@ export async function readFkdFile(path: string, rows: number | null): Promise<Fk
   const batch = coords.shape[0]!;
   const flip = tensorOf(path, flipIn, 'flips', 'BOOL', [batch]);
   const logits = tensorOf(path, logitsIn, 'logits', 'F16', [batch, null]);
-  for (const [i, bits] of arrayOf(logits, 'F16').entries())
-    if ((bits & 0x7c00) === 0x7c00) refuse(path, 'finite logits', `row ${Math.floor(i / logits.shape[1]!)}`, 'others');
+  const infinite = arrayOf(logits, 'F16').findIndex((bits) => (bits & 0x7c00) === 0x7c00);
+  if (infinite >= 0) refuse(path, 'finite logits', `row ${Math.floor(infinite / logits.shape[1]!)}`, 'others');
   const mixIndex = partnersIn === null ? null : tensorOf(path, partnersIn, 'mix permutation', 'I64', [batch]);
   if (lambda !== null && typeof lambda !== 'number') return refuse(path, 'a number or None', 'lambda', kindOf(lambda));
   if (mixIndex === null && (lambda !== null || boxIn !== null))

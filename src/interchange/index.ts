@@ -1,8 +1,9 @@
-// The tables of foreign formats, one line per format: what weights are taken from, what labels are taken from, what can be
-// written for others. A new one is a line here and its file.
+// The tables of foreign formats, one line per format: what weights are taken from, what labels and images are taken
+// from, what can be written for others. A new one is a line here and its file.
 
+import { expected, LpldError } from '../errors.ts';
 import type { TensorMap } from '../tensor.ts';
-import type { ExportFormat, LabelFormat } from './types.ts';
+import type { ExportFormat, ImageFormat, LabelFormat } from './types.ts';
 import { readSafetensorsWeights, readTorchWeights } from './weights.ts';
 
 export interface WeightFormat {
@@ -56,13 +57,27 @@ export const EXPORT_FORMATS: readonly ExportFormat[] = [
   },
 ];
 
-export const LABEL_FORMATS: readonly LabelFormat[] = [
+export const IMPORT_FORMATS: readonly (LabelFormat | ImageFormat)[] = [
   {
     name: 'fkd',
-    summary: 'labels as SRe2L, CDA and LPLD store them',
+    summary: 'labels as SRe2L, CDA and LPLD store them; needs --images',
+    holds: 'labels',
     open: async (dir, target) => (await import('./fkd-import.ts')).openFkd(dir, target),
+  },
+  {
+    name: 'folder',
+    summary: 'distilled images, one folder per class, all of one size and as many of each class',
+    holds: 'images',
+    open: async (dir, signal) => (await import('./folder-import.ts')).openImageFolder(dir, signal),
   },
 ];
 
-export type { ExportFormat, ExportImage, ExportJob, ImportTarget, LabelBatch, LabelFormat } from './types.ts';
+/** An entry of a table by its name. @throws {LpldError} E_CONFIG naming all entries */
+export function formatNamed<T extends { readonly name: string }>(table: readonly T[], name: string): T {
+  const found = table.find((format) => format.name === name);
+  if (found !== undefined) return found;
+  const names = table.map((format) => format.name).join(', ');
+  throw new LpldError('E_CONFIG', expected(`one of ${names}`, '--format', name), { option: 'format' });
+}
+
 export { readWeights } from './weights.ts';

@@ -1,7 +1,9 @@
-// What the formats exchange with the rest: a synthetic set's files, label batches one by one, and nothing about stages
+// What the formats exchange with the rest: a set's image files, label batches one by one, and nothing about stages
 // or commands. A format writes into a folder that becomes visible when it is whole.
 
+import type { ImageEncoding } from '../datasets/images.ts';
 import type { SyntheticDataset } from '../datasets/synthetic-set.ts';
+import type { Dataset } from '../datasets/types.ts';
 import type { Recipes } from '../native.ts';
 import type { TensorView } from '../tensor.ts';
 
@@ -71,6 +73,24 @@ export interface LabelImport {
 export interface LabelFormat {
   readonly name: string;
   readonly summary: string;
+  readonly holds: 'labels';
   /** @throws {LpldError} E_DATA with details.path naming the file: missing, damaged, or not of these images */
   open(dir: string, target: ImportTarget): Promise<LabelImport>;
+}
+
+/** A foreign set of images, checked. */
+export interface ImageImport {
+  /** Channels, class names and constants of the pixels, and the id of the files. */
+  readonly facts: Pick<Dataset, 'channels' | 'classNames' | 'mean' | 'std' | 'id'>;
+  readonly made: { size: number; ipc: number; encoding: ImageEncoding; classes: readonly number[] };
+  /** In order of class and id, with their names in the artifact. */
+  readonly files: readonly { readonly name: string; read(): Promise<Uint8Array> }[];
+}
+
+export interface ImageFormat {
+  readonly name: string;
+  readonly summary: string;
+  readonly holds: 'images';
+  /** @throws {LpldError} E_DATA with details.path: images of several sizes or encodings, classes of different counts */
+  open(dir: string, signal: AbortSignal): Promise<ImageImport>;
 }

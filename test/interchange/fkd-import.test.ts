@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { batchFile, type FkdBatch, INDICES_FILE } from '../../src/interchange/fkd.ts';
 import { fkdFile } from '../../src/interchange/fkd-export.ts';
 import { openFkd, readFkdFile } from '../../src/interchange/fkd-import.ts';
-import { LABEL_FORMATS } from '../../src/interchange/index.ts';
+import { IMPORT_FORMATS } from '../../src/interchange/index.ts';
 import { PyFloat, PyName, PyTuple, type PyValue } from '../../src/interchange/pickle-writer.ts';
 import { torchFile } from '../../src/interchange/torch-writer.ts';
 import { arrayOf, type TensorView, tensor } from '../../src/tensor.ts';
@@ -31,8 +31,11 @@ const half = (value: number): number => {
   return value === 0 ? 0 : ((u >>> 16) & 0x8000) | ((((u >>> 23) & 0xff) - 112) << 10) | ((u >>> 13) & 0x3ff);
 };
 
-test('the table of label formats', () => {
-  expect(LABEL_FORMATS.map(({ name }) => name)).toEqual(['fkd']);
+test('the table of formats that are imported', () => {
+  expect(IMPORT_FORMATS.map(({ name, holds }) => [name, holds])).toEqual([
+    ['fkd', 'labels'],
+    ['folder', 'images'],
+  ]);
 });
 
 describe('a store of SRe2L', () => {

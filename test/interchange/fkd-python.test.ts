@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { openFkd } from '../../src/interchange/fkd-import.ts';
 import { arrayOf, tensor } from '../../src/tensor.ts';
+import { codingSpec, decode } from '../util/codes.ts';
 import { contentOf, exporting, madeImages, pixelsOf, relabelTo } from '../util/exchange.ts';
 import { scratch } from '../util/hostile.ts';
 import { ops } from '../util/native.ts';
@@ -97,7 +98,8 @@ test.skipIf(python === null).each<[string, object]>([
   expect(seen).toBe(hash(pixels.data));
   // the same student, batch by batch: its logit of class k is the mean pixel times (k + 1) / 64
   const offset = arrayOf(recipes.offset, 'I32');
-  const teacher = arrayOf(ops().decode('dense:f16', { logits }, {}, 3), 'F32');
+  const spec = codingSpec('dense:f16', logits.shape[0]!, 3);
+  const teacher = arrayOf(await decode(spec, { tensors: { logits }, blobs: null }), 'F32');
   const area = 12 * 12;
   for (const [record, loss] of losses.entries()) {
     const [from, to] = [offset[record]!, offset[record + 1]!];

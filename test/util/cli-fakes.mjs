@@ -93,10 +93,10 @@ export function fakeServices(report, change = {}) {
         { name: 'fkd', summary: 'labels of others', holds: 'labels' },
         { name: 'folder', summary: 'images', holds: 'images' },
       ],
-      imports: [{ name: 'fkd', summary: 'labels of others' }],
+      imports: [{ name: 'fkd', summary: 'labels of others', holds: 'labels' }],
     }),
     exportData: record('exportData', ({ out, format }) => ({ out, format, items: 12, files: 13, bytes: 2048 })),
-    importLabels: record('importLabels', ({ out }) => artifact('import', out)),
+    importData: record('importData', ({ out }) => artifact('import', out)),
     remakeReport: record('remakeReport', 'run/report.html'),
     ...change,
   };

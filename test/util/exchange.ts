@@ -7,14 +7,16 @@ import { afterAll, beforeAll } from 'vitest';
 import { type Artifact, openArtifact } from '../../src/artifact.ts';
 import type { Config } from '../../src/config.ts';
 import { openSyntheticSet } from '../../src/datasets/synthetic-set.ts';
-import { type ExportOptions, exportData, type ImportOptions, importLabels } from '../../src/exchange.ts';
+import { type ExportOptions, exportData } from '../../src/export.ts';
+import { type ImportOptions, importData } from '../../src/import.ts';
 import { LabelStore } from '../../src/labels.ts';
 import type { NativeImageStore, Recipes } from '../../src/native.ts';
 import { resolveRuntime, runStage } from '../../src/run.ts';
 import { poolOf, readPool } from '../../src/stages/pool.ts';
 import { loadStore, storeSizes } from '../../src/stages/shared.ts';
 import type { TensorView } from '../../src/tensor.ts';
-import { native, ops } from './native.ts';
+import { decode, encode } from './codes.ts';
+import { native } from './native.ts';
 import { inputsIn, makeChain, optionsOf, watching } from './tiny.ts';
 
 export const quietly = () => ({ progress: watching().sink, signal: new AbortController().signal });
@@ -45,7 +47,7 @@ export const exporting = (
 
 export const importing = (
   options: Omit<ImportOptions, 'progress' | 'signal' | 'inputSize'> & Partial<ImportOptions>,
-): Promise<Artifact> => importLabels({ ...quietly(), inputSize: null, ...options });
+): Promise<Artifact> => importData({ ...quietly(), inputSize: null, ...options });
 
 /** Everything a student would read of a store: Recipes, and logits as f16 bits. */
 export async function contentOf(
@@ -60,8 +62,10 @@ export async function contentOf(
   const read = await readPool(poolOf(store), all, { sizes, inputSize, temperature: 1, temperatureSquared: false });
   pixels.dispose();
   if (read.target.kind !== 'soft') throw new Error('no soft labels');
-  const { codec, tensors, basis } = read.target;
-  const logits = ops().encode('dense:f16', ops().decode(codec, tensors, basis, numClasses), {}).logits!;
+  const spec = { ...read.target, threads: 1, numClasses, recipes: read.recipes };
+  const decoded = await decode(spec, read.target);
+  const dense = await encode({ ...spec, codec: 'dense:f16', basis: {} }, { logits: decoded, features: null });
+  const logits = dense.tensors.logits!;
   return { ids: [...store.recordIds], recipes: read.recipes, logits };
 }
 
