@@ -15,7 +15,7 @@ import { poolOf } from '../../src/stages/pool.ts';
 import { arrayOf, tensor } from '../../src/tensor.ts';
 import { contentOf, exporting, importing, madeImages, pixelsOf, quietly, relabelTo } from '../util/exchange.ts';
 import { refusal, scratch } from '../util/hostile.ts';
-import { ops } from '../util/native.ts';
+import { native, ops } from '../util/native.ts';
 import { optionsOf, tiny, tinySource } from '../util/tiny.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole stages, on a busy machine
@@ -57,6 +57,16 @@ test.each<[string, object]>([
   expect([...imported.recordIds]).toEqual([...mine.recordIds]);
   expect(imported.batchesPerEpoch).toBe(mine.batchesPerEpoch);
   for (const id of imported.recordIds) expect(recordRows(imported, id)).toBe(recordRows(mine, id));
+});
+
+test.each(native().codecs())('labels of codec %s leave as the f16 of what a student would decode', async (codec) => {
+  const labels = await make(`codec ${codec}`, { codec });
+  const out = join(scratch(), 'fkd');
+  await exporting({ format: 'fkd', labels, images: images(), out });
+  const back = await importing({ format: 'fkd', dir: out, images: images(), out: join(scratch(), 'a'), inputSize: 12 });
+  const [ours, theirs] = [await contentOf(labels, images()), await contentOf(back.dir, images())];
+  expect(theirs).toEqual(ours);
+  expect(new Set(arrayOf(theirs.logits, 'F16')).size, 'they differ from each other').toBeGreaterThan(20);
 });
 
 test('a pool with gaps is numbered anew: the same records in the same order', async () => {
