@@ -41,9 +41,10 @@ export interface Exported {
 }
 
 /** Runs `work` in an empty folder that takes its final name when the work is done, and is removed when it fails. */
-async function wholeFolder(out: string, work: (dir: string) => Promise<void>): Promise<void> {
+async function wholeFolder(given: string, work: (dir: string) => Promise<void>): Promise<void> {
+  const out = resolve(given); // a final slash would put the unfinished folder inside
   if (existsSync(out) && (await guarded(out, () => readdir(out))).length > 0)
-    throw new LpldError('E_CONFIG', expected('a new or empty folder', '--out', out), { path: out });
+    throw new LpldError('E_CONFIG', expected('a new or empty folder', '--out', given), { path: given });
   const dir = `${out}.partial`;
   await guarded(dir, () => rm(dir, { recursive: true, force: true }));
   await makeFolder(dir);
@@ -57,7 +58,7 @@ async function wholeFolder(out: string, work: (dir: string) => Promise<void>): P
     await rm(dir, { recursive: true, force: true }).catch(() => {}); // the disk may be the reason
     throw thrown;
   }
-  await syncParent(resolve(out));
+  await syncParent(out);
 }
 
 async function sizeOf(dir: string): Promise<{ files: number; bytes: number }> {

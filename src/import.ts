@@ -65,7 +65,7 @@ async function making(
   const kept = await existing(out);
   if (kept !== null && kept.manifest.key === stageKey(header)) return kept;
   await makeFolder(dirname(resolve(out)));
-  const draft = await openDraft(out, header);
+  const draft = await openDraft(out.replace(/(?<=.)\/+$/, ''), header); // a final slash would put the draft inside
   return draft.publish(await make(draft));
 }
 

@@ -35,6 +35,17 @@ test('what was exported comes back as the same set: description and every byte',
   expect((await bringIn(await folder())).id).toBe(after.id);
 });
 
+test('a final slash in --out changes nothing', async () => {
+  const dir = join(scratch(), 'images/');
+  await exporting({ format: 'folder', labels: null, images: images(), out: `${dir}` });
+  expect(readdirSync(dir)).toContain('0002');
+  const out = `${join(scratch(), 'set')}/`;
+  const made = await importing({ format: 'folder', dir, images: null, out });
+  expect(made.id).toBe((await bringIn(dir)).id);
+  expect(readdirSync(out)).toContain('set.json');
+  expect((await importing({ format: 'folder', dir, images: null, out })).id).toBe(made.id);
+});
+
 test('names of the published scripts keep their order, and labels imported for them train students', async () => {
   const labels = await relabelTo(root(), 'labels', config);
   const fkd = join(scratch(), 'fkd');
