@@ -42,10 +42,10 @@ export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
 }
 
 /** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly StageName[]>> = {
+const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'import-labels')[]>> = {
   teacher: ['squeeze'],
-  images: ['synthesize'],
-  labels: ['relabel', 'prune'],
+  images: ['synthesize', 'import-images'],
+  labels: ['relabel', 'prune', 'import-labels'],
   students: ['train'],
 };
 

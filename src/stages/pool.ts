@@ -21,15 +21,12 @@ export interface Pool {
   readonly labels: LabelStore | null; // null for hard targets
 }
 
-/** The label pool, checked against the images it was made from. */
-export async function openPool(
-  { inputs, config }: StageContext,
-  set: Pick<Dataset, 'train' | 'classNames'>,
-): Promise<Pool> {
-  const artifact = inputs.labels!;
-  const labels = await LabelStore.open(artifact);
+/**
+ * The pool that a label store holds.
+ * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws
+ */
+export function poolOf(labels: LabelStore): Pool {
   const { seed, streamVersion, augment } = labels.index;
-  const made = storedPlan(labels.index);
   if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
     throw new LpldError(
       'E_MISMATCH',
@@ -40,6 +37,23 @@ export async function openPool(
         'read them with the version that made them',
       ),
     );
+  const plan = labelPlan({ ...storedPlan(labels.index), seed: BigInt(seed) });
+  return {
+    plan: { ...plan, recordIds: labels.recordIds },
+    seed: BigInt(seed),
+    augment: augment as AugmentConfig,
+    labels,
+  };
+}
+
+/** The label pool, checked against the images it was made from. */
+export async function openPool(
+  { inputs, config }: StageContext,
+  set: Pick<Dataset, 'train' | 'classNames'>,
+): Promise<Pool> {
+  const artifact = inputs.labels!;
+  const labels = await LabelStore.open(artifact);
+  const made = storedPlan(labels.index);
   const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
   const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
   const shown = ({ images, classes, size }: typeof want) =>
@@ -57,13 +71,7 @@ export async function openPool(
         path: artifact.dir,
       },
     );
-  const plan = labelPlan({ ...made, seed: BigInt(seed) });
-  return {
-    plan: { ...plan, recordIds: labels.recordIds },
-    seed: BigInt(seed),
-    augment: augment as AugmentConfig,
-    labels,
-  };
+  return poolOf(labels);
 }
 
 /** Hard labels need no store: the same Recipes in order, nothing pruned. */
