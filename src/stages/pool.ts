@@ -4,6 +4,7 @@
 
 import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
+import { LABELS_FILE } from '../label-format.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
@@ -11,7 +12,7 @@ import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
 import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
-import { type AugmentConfig, augmentSpec } from './training.ts';
+import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
 import type { StageContext } from './types.ts';
 
 export interface Pool {
@@ -57,11 +58,16 @@ export async function openPool(
         path: artifact.dir,
       },
     );
+  const drawn = augmentTable.safeParse(augment);
+  if (!drawn.success)
+    throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
+      path: artifact.path(LABELS_FILE),
+    });
   const plan = labelPlan({ ...made, seed: BigInt(seed) });
   return {
     plan: { ...plan, recordIds: labels.recordIds },
     seed: BigInt(seed),
-    augment: augment as AugmentConfig,
+    augment: drawn.data,
     labels,
   };
 }

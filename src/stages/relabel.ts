@@ -53,7 +53,7 @@ function labelHeader(
   facts: { numClasses: number; inputSize: number; seed: number },
 ): LabelHeader {
   const { images, batch, epochs, pruneRatio, dropLast, keep } = plan;
-  const { cropScale, flip, mix } = options;
+  const { cropScale, flip, cutout, mix } = options;
   return {
     codec: options.codec,
     recipes: options.recipes,
@@ -63,14 +63,14 @@ function labelHeader(
     inputSize: facts.inputSize,
     seed: facts.seed,
     streamVersion: STREAM_VERSION,
-    augment: { cropScale, flip, mix } satisfies AugmentConfig,
+    augment: { cropScale, flip, cutout, mix } satisfies AugmentConfig,
     plan: { images, batch, epochs, pruneRatio, dropLast, keep },
   };
 }
 
 export const relabel: Stage = {
   name: 'relabel',
-  version: 1,
+  version: 2,
   summary: "store the teacher's answers to augmented views of the images",
   inputs: ['teacher', 'images'],
   options: relabelOptions,
