@@ -9,6 +9,7 @@ import { loadNative } from '../src/addon.ts';
 import { openArtifact } from '../src/artifact.ts';
 import { openSyntheticSet } from '../src/datasets/synthetic-set.ts';
 import { LabelStore } from '../src/labels.ts';
+import { stageNamed } from '../src/pipeline.ts';
 import { labelPlan } from '../src/plan.ts';
 import { resolveRuntime, runStage } from '../src/run.ts';
 import { poolPositions } from '../src/stages/pool.ts';
@@ -103,6 +104,15 @@ test.each(['cutmix', 'mixup', 'none'])(
     expect(made[1]).toEqual(made[0]);
   },
 );
+
+test('every augmentation decides the key of students with hard labels, none that of students with soft ones', () => {
+  const { identity } = stageNamed('train');
+  const changes = [{ cropScale: [0.1, 1] }, { flip: true }, { cutout: 0.1 }, { mix: 'mixup' }];
+  const keys = (targets: string) =>
+    [{}, ...changes].map((change) => JSON.stringify(identity(config(change, { targets }))));
+  expect(Object.keys(augmentTable.shape).sort()).toEqual(changes.flatMap((change) => Object.keys(change)).sort());
+  expect([new Set(keys('hard')).size, new Set(keys('soft')).size]).toEqual([changes.length + 1, 1]);
+});
 
 test('labels.json from before cutout reads as no cutout', () => {
   expect(augmentTable.parse({ cropScale: null, flip: false, mix: 'none' }).cutout).toBe(0);

@@ -23,7 +23,7 @@ import {
   runJob,
   storeSizes,
 } from './shared.ts';
-import { type AugmentConfig, augmentOptions, augmentSpec } from './training.ts';
+import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
 
 export const relabelOptions = z.strictObject({
@@ -53,7 +53,6 @@ function labelHeader(
   facts: { numClasses: number; inputSize: number; seed: number },
 ): LabelHeader {
   const { images, batch, epochs, pruneRatio, dropLast, keep } = plan;
-  const { cropScale, flip, cutout, mix } = options;
   return {
     codec: options.codec,
     recipes: options.recipes,
@@ -63,7 +62,7 @@ function labelHeader(
     inputSize: facts.inputSize,
     seed: facts.seed,
     streamVersion: STREAM_VERSION,
-    augment: { cropScale, flip, cutout, mix } satisfies AugmentConfig,
+    augment: augmentTable.parse(options),
     plan: { images, batch, epochs, pruneRatio, dropLast, keep },
   };
 }

@@ -26,7 +26,7 @@ import {
   takePrefix,
   withPrefix,
 } from './shared.ts';
-import { optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { augmentTable, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
@@ -71,8 +71,8 @@ export const train: Stage = {
       pooling,
       inputSize: dataset.inputSize,
     };
-    const { batch, epochs, dropLast, cropScale, flip, mix } = relabel;
-    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, cropScale, flip, mix } : null;
+    const { batch, epochs, dropLast } = relabel;
+    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, ...augmentTable.parse(relabel) } : null;
     return { train: options, student, recipes, seed };
   },
   precision: (config) => config.train.precision,

@@ -63,7 +63,7 @@ export const augmentOptions = {
     .default('none')
     .describe('mix images of a batch; mixup weights are Beta(0.8, 0.8)'),
 };
-/** The part of labels.json that says what was drawn; a store from before cutout has none. */
+/** What decides the augmentation, of a stage's options or of labels.json; a store from before cutout has none. */
 export const augmentTable = z.object(augmentOptions);
 export type AugmentConfig = z.infer<typeof augmentTable>;
 
