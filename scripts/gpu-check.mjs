@@ -98,6 +98,7 @@ const CHECKS = [
         recipes: recipes({ inputSize: 32 }),
         input: input(side.native, 3, 32),
         ensemble: 'mean',
+        teacherMode: 'eval',
         codec: 'dense:f16',
         basis: {},
         recordIds: tensor('I32', [3], Int32Array.of(0, 1, 2)),

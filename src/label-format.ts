@@ -62,6 +62,8 @@ export interface LabelHeader {
   readonly seed: number | string;
   readonly streamVersion: number;
   readonly augment: unknown;
+  /** How many teachers answered, in which mode, how combined; for readers: nothing is decided by it. */
+  readonly teachers?: unknown;
   readonly plan: StoredPlan;
 }
 

@@ -201,10 +201,14 @@ export interface SynthesizeResult {
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
 export type Ensemble = 'mean' | 'norm-mean';
 
+/** What BatchNorm of a teacher normalises with: its running statistics, or those of the batch; none are moved. */
+export type TeacherMode = 'eval' | 'train';
+
 export interface AnswerSpec extends Execution {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly features: boolean; // one teacher only
 }
 
@@ -217,6 +221,7 @@ export interface LabelSpec extends Execution, CodeSpec {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly hashPixels: boolean;
 }
 

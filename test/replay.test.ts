@@ -52,7 +52,15 @@ async function label(recipes: Recipes): Promise<{ pixelHash: string; tensors: Te
   return native.label(
     [teacher],
     store,
-    { ...EXACT, recipes, input, ensemble: 'mean', ...denseCode(recipes.offset.shape[0]! - 1), hashPixels: true },
+    {
+      ...EXACT,
+      recipes,
+      input,
+      ensemble: 'mean',
+      teacherMode: 'eval',
+      ...denseCode(recipes.offset.shape[0]! - 1),
+      hashPixels: true,
+    },
     quiet,
   ).promise;
 }

@@ -126,6 +126,7 @@ export const labelSpec = (steps: number): LabelSpec => ({
   ...evaluateSpec(steps),
   ...denseCode(steps),
   ensemble: 'mean',
+  teacherMode: 'eval',
   hashPixels: true,
 });
 
