@@ -12,6 +12,9 @@ const WORDS = new Uint32Array(4); // of the block being used; nothing outlives a
  * The pixels Pillow fills for a cutout around a centre: 2 * half + 1 on a side, half = floor(floor(share P + 1/2) / 2),
  * less what is outside.
  *
+ * QUIRK(cutout-corner): half to either side of the centre and the centre itself, one pixel more than the side asked for,
+ * because Pillow's rectangle includes its lower-right corner; kept, since published labels were made of such images.
+ *
  * @param x - column of the centre, y - its row; px in [0, size)
  * @param size - P, px
  * @param share - nominal side as a share of P, in (0, 1]
