@@ -4,6 +4,7 @@
 
 import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
+import { LABELS_FILE } from '../label-format.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
@@ -11,7 +12,7 @@ import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
 import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
-import { type AugmentConfig, augmentSpec } from './training.ts';
+import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
 import type { StageContext } from './types.ts';
 
 export interface Pool {
@@ -23,7 +24,7 @@ export interface Pool {
 
 /**
  * The pool that a label store holds.
- * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws
+ * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation
  */
 export function poolOf(labels: LabelStore): Pool {
   const { seed, streamVersion, augment } = labels.index;
@@ -37,11 +38,16 @@ export function poolOf(labels: LabelStore): Pool {
         'read them with the version that made them',
       ),
     );
+  const drawn = augmentTable.safeParse(augment);
+  if (!drawn.success)
+    throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
+      path: labels.artifact.path(LABELS_FILE),
+    });
   const plan = labelPlan({ ...storedPlan(labels.index), seed: BigInt(seed) });
   return {
     plan: { ...plan, recordIds: labels.recordIds },
     seed: BigInt(seed),
-    augment: augment as AugmentConfig,
+    augment: drawn.data,
     labels,
   };
 }
