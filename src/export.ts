@@ -150,7 +150,7 @@ function labelsOf(store: LabelStore, set: SyntheticDataset, signal: AbortSignal)
       }
     }
   }
-  return { records: store.numRecords, batch, batchesPerEpoch, read };
+  return { records: store.numRecords, batch, batchesPerEpoch, inputSize, read };
 }
 
 /**

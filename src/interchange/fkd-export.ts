@@ -31,7 +31,7 @@ export function fkdFile({ coords, flip, mixIndex, lambda, box, logits }: FkdBatc
  */
 export async function exportFkd(job: ExportJob): Promise<void> {
   const labels = job.labels!;
-  const { size } = job.set.description;
+  const facts = { size: job.set.description.size, inputSize: labels.inputSize };
   const indices = await FileSink.create(join(job.out, INDICES_FILE));
   try {
     let done = 0;
@@ -51,7 +51,7 @@ export async function exportFkd(job: ExportJob): Promise<void> {
       }
       await indices.write(`${batch === 0 ? '' : ', '}${arrayOf(recipes.index, 'I32').join(', ')}`);
       const path = join(job.out, batchFile(epoch, batch));
-      await guarded(path, () => writeFile(path, fkdFile(toFkd(recipes, logits, size, where))));
+      await guarded(path, () => writeFile(path, fkdFile(toFkd(recipes, logits, facts, where))));
       done += 1;
       job.onDone(done);
     }

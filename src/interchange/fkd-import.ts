@@ -67,7 +67,10 @@ export async function readFkdFile(path: string, rows: number | null): Promise<Fk
   const [coordsIn, flipIn, partnersIn, lambda, boxIn, logitsIn] = value;
   const coords = tensorOf(path, coordsIn, 'crop coordinates', 'F32', [rows, 4]);
   const batch = coords.shape[0]!;
-  const flip = tensorOf(path, flipIn, 'flips', 'BOOL', [batch]);
+  const cut = flipIn instanceof StoredTensor && flipIn.storage.dtype === 'F32';
+  const flip = cut
+    ? tensorOf(path, flipIn, 'cutouts', 'F32', [batch, 7])
+    : tensorOf(path, flipIn, 'flips', 'BOOL', [batch]);
   const logits = tensorOf(path, logitsIn, 'logits', 'F16', [batch, null]);
   const infinite = arrayOf(logits, 'F16').findIndex((bits) => (bits & 0x7c00) === 0x7c00);
   if (infinite >= 0) refuse(path, 'finite logits', `row ${Math.floor(infinite / logits.shape[1]!)}`, 'others');

@@ -7,6 +7,7 @@
 import { expected, LpldError } from '../errors.ts';
 import type { Recipes } from '../native.ts';
 import { arrayOf, type TensorView, tensor } from '../tensor.ts';
+import { cutoutBoxes, cutoutShares, hasCutout } from './fkd-cutout.ts';
 
 export const INDICES_FILE = 'sampler_indices_epoch.json';
 export const epochFolder = (epoch: number): string => `epoch_${epoch}`;
@@ -16,7 +17,7 @@ export const batchFile = (epoch: number, batch: number): string => `${epochFolde
 /** The six parts of a batch, in the order of the list. */
 export interface FkdBatch {
   readonly coords: TensorView; // F32 [B, 4] top, left, height, width as shares of the image
-  readonly flip: TensorView; // BOOL [B]
+  readonly flip: TensorView; // BOOL [B]; where images have cutouts those, F32 [B, 7] (fkd-cutout.ts)
   readonly mixIndex: TensorView | null; // I64 [B] partner inside the batch
   readonly lambda: number | null;
   /** First and last + 1 row, then column, of the pasted box: [row0, column0, row1, column1]. QUIRK(fkd-box) */
@@ -38,17 +39,22 @@ function shared<T>(values: readonly T[], name: string, where: string): T {
  * QUIRK(fkd-box): the layout's box names its corners x and y, but x counts rows; kept, and written as Python ints because
  * torch.load refuses the numpy scalars of the original files.
  *
- * @param size - S, px of the stored S x S image
+ * @param facts - size S and inputSize P, px
  * @param where - names the record in errors
- * @throws {LpldError} E_MISMATCH where the rows of a batch differ in mixing, which the layout cannot say
+ * @throws {LpldError} E_MISMATCH where the rows of a batch differ in mixing or have both flips and cutouts: the layout cannot
  */
-export function toFkd(recipes: Recipes, logits: TensorView, size: number, where: string): FkdBatch {
+export function toFkd(
+  recipes: Recipes,
+  logits: TensorView,
+  { size, inputSize }: Omit<FkdFacts, 'path'>,
+  where: string,
+): FkdBatch {
   const rows = recipes.index.shape[0]!;
   const coords = Float32Array.from(arrayOf(recipes.crop, 'I32'), (px) => px / size);
   const kind = shared([...arrayOf(recipes.mixKind, 'U8')], 'kind of mixing', where);
   const common = {
     coords: tensor('F32', [rows, 4], coords),
-    flip: { ...recipes.flip, dtype: 'BOOL' as const },
+    flip: hasCutout(recipes) ? cutoutShares(recipes, inputSize, where) : { ...recipes.flip, dtype: 'BOOL' as const },
     logits,
   };
   if (kind === 0) return { ...common, mixIndex: null, lambda: null, box: null };
@@ -100,8 +106,13 @@ export function fromFkd(batch: FkdBatch, images: Int32Array, { size, inputSize, 
     if (height < 1 || width < 1 || top + height > size || left + width > size)
       refuse(`a crop inside ${size} x ${size} px`, `crop of row ${row}`, [top, left, height, width]);
   }
-  const flip = arrayOf(batch.flip, 'BOOL').slice();
+  const cut = batch.flip.dtype === 'F32';
+  const flip = cut ? new Uint8Array(rows) : arrayOf(batch.flip, 'BOOL').slice();
   for (const [row, value] of flip.entries()) if (value > 1) refuse('a bool', `flip of row ${row}`, value);
+  const none = {
+    cutout: tensor('I32', [rows, 4], new Int32Array(4 * rows)),
+    cutoutColor: tensor('U8', [rows, 3], new Uint8Array(3 * rows)),
+  };
   const kind = batch.mixIndex === null ? 0 : batch.box === null ? 2 : 1;
   const partners = batch.mixIndex === null ? null : arrayOf(batch.mixIndex, 'I64');
   const mixIndex = Int32Array.from(images, (_, row) => {
@@ -125,6 +136,7 @@ export function fromFkd(batch: FkdBatch, images: Int32Array, { size, inputSize, 
     index: tensor('I32', [rows], images),
     crop: tensor('I32', [rows, 4], crop),
     flip: tensor('U8', [rows], flip),
+    ...(cut ? cutoutBoxes(batch.flip, inputSize, path) : none),
     mixKind: tensor('U8', [rows], new Uint8Array(rows).fill(kind)),
     mixIndex: tensor('I32', [rows], mixIndex),
     mixBox: tensor('I32', [rows, 4], mixBox),

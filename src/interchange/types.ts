@@ -20,6 +20,7 @@ export interface LabelExport {
   readonly records: number;
   readonly batch: number; // rows of a full record
   readonly batchesPerEpoch: number;
+  readonly inputSize: number; // P, px
   read(): AsyncIterable<LabelBatch>;
 }
 

@@ -264,11 +264,8 @@ describe('a hostile batch is E_DATA and nothing of it is run', () => {
       /received "F16 \[2,4\]"/,
     ],
     ['another number of rows', parts({ 0: (put) => put(f32([3, 4])) }), /F32 \[2,4\]/],
-    [
-      'flips as floats: Cutout of ImageNet-21K',
-      parts({ 1: (put) => put(f32([2, 7])) }),
-      /BOOL \[2\] for flips .* "F32 \[2,7\]"/,
-    ],
+    ['flips as floats', parts({ 1: (put) => put(f32([2])) }), /F32 \[2,7\] for cutouts .* "F32 \[2\]"/],
+    ['flips as integers', parts({ 1: (put) => put(tensor('I64', [2], new BigInt64Array(2))) }), /BOOL \[2\] for flips/],
     ['logits in float32', parts({ 5: (put) => put(f32([2, 3])) }), /F16 \[2,any\] for logits/],
     ['logits of no class', parts({ 5: (put) => put(tensor('F16', [2, 0], new Uint16Array(0))) }), /F16 \[2,any\]/],
     [
@@ -329,6 +326,13 @@ describe('a hostile batch is E_DATA and nothing of it is run', () => {
       'a partner beyond 2^53',
       index({ mixIndex: tensor('I64', [2], BigInt64Array.of(2n ** 62n, 0n)) }),
       /a row below 2/,
+    ],
+    ['a cutout around no pixel', index({ flip: f32([2, 7], 0.3) }), /centre of the cutout/],
+    ['a cutout outside', index({ flip: f32([2, 7], 1) }), /0 to 7 for centre of the cutout/],
+    [
+      'a cutout of no colour',
+      index({ flip: tensor('F32', [2, 7], new Float32Array(14).fill(0.5, 4, 5)) }),
+      /colour of row 0/,
     ],
     ['a flip of two', index({ flip: tensor('BOOL', [2], Uint8Array.of(0, 2)) }), /a bool for flip of row 1/],
     ['corners in falling order', { ...good, box: [3, 0, 2, 4] }, /corners inside/],

@@ -210,6 +210,8 @@ describe('Recipes in shares and corners', () => {
     index: tensor('I32', [rows], Int32Array.of(5, 0, 9)),
     crop: tensor('I32', [rows, 4], Int32Array.of(0, 0, 224, 224, 223, 1, 1, 3, 17, 100, 65, 124)),
     flip: tensor('U8', [rows], Uint8Array.of(1, 0, 1)),
+    cutout: tensor('I32', [rows, 4], new Int32Array(4 * rows)),
+    cutoutColor: tensor('U8', [rows, 3], new Uint8Array(3 * rows)),
     mixKind: tensor('U8', [rows], Uint8Array.of(2, 2, 2)),
     mixIndex: tensor('I32', [rows], Int32Array.of(2, 0, 1)),
     mixBox: tensor('I32', [rows, 4], new Int32Array(4 * rows)),
@@ -217,7 +219,11 @@ describe('Recipes in shares and corners', () => {
   };
   const logits = tensor('F16', [rows, 1], new Uint16Array(rows));
   const round = (recipes: Recipes, size = 224): Recipes =>
-    fromFkd(toFkd(recipes, logits, size, 'here'), arrayOf(recipes.index, 'I32'), { size, inputSize: 224, path: 'x' });
+    fromFkd(toFkd(recipes, logits, { size, inputSize: 224 }, 'here'), arrayOf(recipes.index, 'I32'), {
+      size,
+      inputSize: 224,
+      path: 'x',
+    });
 
   test('mixup comes back with its weight', () => {
     expect(round(base)).toEqual(base);
@@ -231,6 +237,8 @@ describe('Recipes in shares and corners', () => {
       index: tensor('I32', [n], new Int32Array(n)),
       crop: tensor('I32', [n, 4], Int32Array.from(edges)),
       flip: tensor('U8', [n], new Uint8Array(n)),
+      cutout: tensor('I32', [n, 4], new Int32Array(4 * n)),
+      cutoutColor: tensor('U8', [n, 3], new Uint8Array(3 * n)),
       mixKind: tensor('U8', [n], new Uint8Array(n)),
       mixIndex: tensor(
         'I32',
