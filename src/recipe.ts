@@ -43,7 +43,11 @@ export interface RecipeOptions {
 export const LABEL_STREAMS = { order: Purpose.labelOrder, crop: Purpose.labelCrop, flip: Purpose.labelFlip } as const;
 export const TRAIN_STREAMS = { order: Purpose.trainOrder, crop: Purpose.trainCrop, flip: Purpose.trainFlip } as const;
 
-/** Image order of an epoch: I32 [n], a permutation; object 0, view = epoch. */
+/**
+ * Image order of an epoch: I32 [n], a permutation; object 0, view = epoch.
+ *
+ * QUIRK(every-second-order): upstream's sampler draws two permutations an epoch and uses one; changed: our own streams.
+ */
 export function epochOrder(seed: Seed, purpose: Purpose, epoch: number, n: number): Int32Array {
   return permutation(seed, purpose, 0, epoch, n);
 }

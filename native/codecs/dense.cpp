@@ -1,5 +1,6 @@
 // dense:f16: every logit as an IEEE half, rounded to nearest even: what SRe2L and LPLD store. Logits beyond
 // +-65504 are refused rather than turned into infinities.
+// QUIRK(half-logits): rounded before the temperature divides them, 1e-4 of the loss; kept.
 #include "codecs/dense.h"
 
 #include "core/aten.h"
