@@ -58,7 +58,11 @@ export const TRAIN_STREAMS = {
   cutout: Purpose.trainCutout,
 } as const;
 
-/** Image order of an epoch: I32 [n], a permutation; object 0, view = epoch. */
+/**
+ * Image order of an epoch: I32 [n], a permutation; object 0, view = epoch.
+ *
+ * QUIRK(every-second-order): upstream's sampler draws two permutations an epoch and uses one; changed: our own streams.
+ */
 export function epochOrder(seed: Seed, purpose: Purpose, epoch: number, n: number): Int32Array {
   return permutation(seed, purpose, 0, epoch, n);
 }

@@ -4,6 +4,7 @@
 //   dense:int4  as one of 16, two to a byte, the first in the low four bits: ceil(K / 2) + 4 bytes a row
 // The int codecs keep the lowest level and the step of each row as halves, the step rounded up, so that the levels span
 // the row; an error is at most half a step and the rounding of the lowest level. Logits beyond +-65504 are refused.
+// QUIRK(half-logits): rounded before the temperature divides them, 1e-4 of the loss; kept.
 #include "codecs/dense.h"
 
 #include <c10/util/Half.h>

@@ -28,6 +28,7 @@ Precision parse_precision(const std::string& name) {
 void apply(const Execution& execution) {
   at::set_num_threads(static_cast<int>(execution.threads));
   auto& context = at::globalContext();
+  // QUIRK(tf32): upstream leaves PyTorch's default, TF32 convolutions; changed: only where the config asks for it.
   const bool tf32 = execution.precision == Precision::Tf32;
   context.setAllowTF32CuDNN(tf32);
   context.setAllowTF32CuBLAS(tf32);

@@ -228,6 +228,7 @@ function keepLosses(
     }
 }
 
+/** QUIRK(last-iterate): upstream's "store best" is dead code and the last iterate is saved; kept. */
 async function writeImages(
   { config, native, draft }: StageContext,
   facts: DatasetFacts,

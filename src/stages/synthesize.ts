@@ -29,7 +29,9 @@ export const synthesizeOptions = z.strictObject({
   beta1: z.number().min(0).lt(1).default(0.5).describe('Adam: decay of the first moment'),
   beta2: z.number().min(0).lt(1).default(0.9).describe('Adam: decay of the second moment'),
   eps: z.number().positive().default(1e-8).describe('Adam: added to the denominator'),
+  // QUIRK(tiny-rbn): SRe2L's Tiny script says 1, its parser 0.05; the preset follows the script.
   rBn: z.number().min(0).default(0.05).describe('weight of the BatchNorm matching loss'),
+  // QUIRK(first-bn): the first layer's term counts tenfold in every script; kept.
   firstBnMultiplier: z.number().min(0).default(10).describe('weight of the first BatchNorm layer within it'),
   tvL2: z.number().min(0).default(0).describe('weight of the total variation prior'),
   l2Scale: z.number().min(0).default(0).describe('weight of the L2 prior'),

@@ -43,7 +43,9 @@ export const trainOptions = z.strictObject({
     .describe("soft labels of the pool, or the images' classes on the same Recipes"),
   ...optimizerOptions,
   temperature: z.number().positive().default(20).describe('temperature of the KL loss'),
+  // QUIRK(t-squared): only the Tiny scripts multiply by T squared; kept in presets.
   temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
+  // QUIRK(string-zero): one script compares the ratio 0.0 with the text 0 and draws at random at 1x; changed: auto replays.
   draw: z
     .enum(['auto', 'with-replacement', 'permutation', 'ordered'])
     .default('auto')
