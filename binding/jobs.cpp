@@ -120,6 +120,7 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
           out.Set("state", state);
           out.Set("lossCe", from_tensor(env, result.loss_ce));
           out.Set("lossBn", from_tensor(env, result.loss_bn));
+          out.Set("lossLayers", from_tensor(env, result.loss_layers));
         });
   });
 }

@@ -13,6 +13,7 @@ export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';
 export { type LibtorchLocation, locateLibtorch } from './libtorch.ts';
+export { type MergeOptions, mergeShards } from './merge.ts';
 export type * from './native.ts';
 export { createProgress, noProgress, type ProgressMode, type ProgressSink, type StageProgress } from './progress.ts';
 export { type RunReport, remakeReport, type Score } from './report/index.ts';

@@ -194,6 +194,7 @@ export interface SynthesizeResult {
   readonly state: { readonly x: TensorView; readonly m: TensorView; readonly v: TensorView };
   readonly lossCe: TensorView; // F64 [S, G]
   readonly lossBn: TensorView; // F64 [S, G] R before rBn
+  readonly lossLayers: TensorView; // F64 [S, L] mean over groups of r_l, before firstBnMultiplier
 }
 
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */

@@ -17,6 +17,7 @@ export async function loadServices(): Promise<Services> {
     runPipeline: async (config, options) => (await import('../run.ts')).runPipeline(config, options),
     planPipeline: async (config, options) => (await import('../run.ts')).planPipeline(config, options),
     runStage: async (stage, config, options) => (await import('../run.ts')).runStage(stage, config, options),
+    mergeShards: async (dirs, options) => (await import('../merge.ts')).mergeShards(dirs, options),
     openArtifact: async (dir, options) => (await import('../artifact.ts')).openArtifact(dir, options),
     doctor: async () => {
       const { diagnose, renderDoctor } = await import('../doctor.ts');

@@ -7,6 +7,7 @@ import type { FetchOptions, Source } from '../datasets/fetch.ts';
 import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
 import type { InstallOptions } from '../install.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
+import type { MergeOptions } from '../merge.ts';
 import type { RunReport } from '../report/index.ts';
 import type { PlannedStage } from '../report/table.ts';
 import type { RunOptions, StageOptions } from '../stage-runner.ts';
@@ -52,6 +53,8 @@ export interface Services {
   runPipeline(config: Config, options: RunOptions): Promise<RunReport>;
   planPipeline(config: Config, options: RunOptions): Promise<{ readonly stages: readonly PlannedStage[] }>;
   runStage(stage: StageName, config: Config, options: StageOptions): Promise<MadeArtifact>;
+  /** Joins the artifacts of `synthesize --shard I/N`. */
+  mergeShards(dirs: readonly string[], options: MergeOptions): Promise<MadeArtifact>;
   openArtifact(dir: string, options: { verify: boolean }): Promise<MadeArtifact>;
   doctor(): Promise<Diagnosis>;
   install(options: InstallOptions): Promise<Pick<LibtorchLocation, 'root' | 'version' | 'cuda'>>;
