@@ -259,6 +259,15 @@ export interface EvaluateResult {
   readonly loss: number; // mean cross-entropy
 }
 
+export interface SimilaritySpec extends Execution {
+  readonly recipes: Recipes; // every image once
+  readonly input: InputSpec;
+}
+
+export interface SimilarityResult {
+  readonly similarity: TensorView; // F64 [K] mean cosine over pairs of images of a class; NaN for fewer than two
+}
+
 export interface JobProgress {
   readonly done: number; // steps or iterations of this segment
   readonly total: number;
@@ -333,6 +342,13 @@ export interface NativeBinding {
     spec: EvaluateSpec,
     onProgress: OnProgress,
   ): NativeJob<EvaluateResult>;
+  /** How alike the model finds the images of each class: cosines of the inputs of its last linear layer. */
+  similarity(
+    model: NativeModel,
+    store: NativeImageStore,
+    spec: SimilaritySpec,
+    onProgress: OnProgress,
+  ): NativeJob<SimilarityResult>;
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;

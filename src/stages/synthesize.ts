@@ -3,7 +3,8 @@
 // Source: methods 0.5 (loop), 3.3 (LPLD), DESIGN 6.3 (groups). The loop is native/jobs/synthesize.cpp.
 
 import { z } from 'zod';
-import { SHARD_FILE, setOf } from '../datasets/synthetic-set.ts';
+import type { ImageFile } from '../datasets/splits.ts';
+import { imageName, SHARD_FILE, setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError, toLpldError } from '../errors.ts';
 import { classesOf, classesPerForward, type Forward, SHARD, shardOf } from '../groups.ts';
 import { METHODS, methodNamed } from '../methods/index.ts';
@@ -15,6 +16,7 @@ import { lossFile, writeCurves } from './synthesis-losses.ts';
 import { SynthesisPlan } from './synthesis-plan.ts';
 import { forgetSnapshots } from './synthesis-snapshot.ts';
 import type { Stage, StageContext, Summary } from './types.ts';
+import { withinClass } from './within-class.ts';
 
 export const synthesizeOptions = z.strictObject({
   method: z
@@ -157,13 +159,24 @@ async function optimise(context: StageContext): Promise<Summary> {
     ...(record.halved.length > 0 ? { halved: record.halved } : {}),
     ...(await writeCurves(draft, forwards, o.iterations, model.normLayers)),
   };
-  if (o.shard === null)
-    await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
-  else
+  if (o.shard !== null) {
     await draft.writeJson(SHARD_FILE, { shard: o.shard, firstGroups: forwards.map(({ first }) => first), ...record });
+    progress.finish();
+    model.dispose();
+    return { shard: o.shard, ...made };
+  }
+  const files = classes.flatMap((label) =>
+    Array.from({ length: o.ipc }, (_, id): ImageFile => {
+      const name = imageName(label, id, o.encoding);
+      return { name, path: draft.path(name), label };
+    }),
+  );
+  const similarity = await withinClass(context, model, facts, files, size);
+  await draft.writeJson('similarity.json', similarity);
+  await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
   progress.finish();
   model.dispose();
-  return o.shard === null ? made : { shard: o.shard, ...made };
+  return { ...made, withinClassSimilarity: similarity.mean };
 }
 
 /** Makes every forward of the plan that is not made yet; where memory runs out, of half as many groups each. */
