@@ -16,6 +16,7 @@ export { type LibtorchLocation, locateLibtorch } from './libtorch.ts';
 export { type MergeOptions, mergeShards } from './merge.ts';
 export type * from './native.ts';
 export { createProgress, noProgress, type ProgressMode, type ProgressSink, type StageProgress } from './progress.ts';
+export { compareSets } from './report/compare.ts';
 export { type RunReport, remakeReport, type Score } from './report/index.ts';
 export { planPipeline, type RunOptions, type RuntimeOptions, runPipeline, runStage, type StageOptions } from './run.ts';
 export { readSafetensors, writeSafetensors } from './safetensors.ts';

@@ -39,6 +39,7 @@ export async function loadServices(): Promise<Services> {
       const tensors = await readWeights(file);
       return { tensors: Object.keys(tensors).length, ...(await writeSafetensors(out, tensors)) };
     },
+    compareSets: async (folders, out) => (await import('../report/compare.ts')).compareSets(folders, out),
     remakeReport: async (out, compare) => (await import('../report/index.ts')).remakeReport(out, compare),
   };
 }

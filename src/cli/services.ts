@@ -68,5 +68,7 @@ export interface Services {
     file: string,
     out: string,
   ): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
+  /** Writes one page with the images of several run folders side by side. */
+  compareSets(folders: readonly string[], out: string): Promise<string>;
   remakeReport(out: string, compare: readonly string[]): Promise<string>;
 }
