@@ -76,7 +76,7 @@ export function similarityChart(classes: readonly string[], sets: readonly Simil
   const legend = sets.length > 1;
   return draw((legend ? 84 : 56) + 22 * classes.length, 'within-class similarity', {
     grid: { left: 120, right: 24, top: legend ? 40 : 8, bottom: 48 },
-    legend: { show: legend, left: 112, top: 4, itemGap: 24, textStyle: { color: INK } },
+    legend: { show: legend, left: 112, top: 4, itemWidth: 12, itemHeight: 10, itemGap: 24, textStyle: { color: INK } },
     xAxis: axis('mean cosine between images of a class', {
       type: 'value',
       nameGap: 28,

@@ -133,9 +133,9 @@ test('more shards than forwards, and a shard of a selection, are E_CONFIG', asyn
 });
 
 describe('different plans', () => {
-  test('agree to 1e-5 in every loss of every group over 20 iterations', async () => {
+  test.each([1, 2])('agree to 1e-5 in every loss of every group over 20 iterations, %i threads', async (threads) => {
     const losses = async (name: string, groupsPerForward: number) => {
-      const artifact = await bench.make(name, { groupsPerForward, iterations: 20 });
+      const artifact = await bench.make(`${name}-${threads}`, { groupsPerForward, iterations: 20 }, { threads });
       const out: Record<string, number[][]> = { ce: [], bn: [] };
       for (const { path } of artifact.manifest.files.filter((file) => file.path.startsWith('losses/'))) {
         const tensors = await artifact.readTensors(path);
