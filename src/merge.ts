@@ -29,6 +29,8 @@ interface Shard {
   readonly name: string; // for messages
 }
 
+const COPIED_AT_ONCE = 256; // files under one journal entry
+
 export type MergeOptions = Omit<StageOptions, 'inputs'> & { readonly teacher: string };
 
 /**
@@ -63,7 +65,12 @@ export async function mergeShards(dirs: readonly string[], options: MergeOptions
   await draft.saveState('plan', {}, plan); // first: what is in the draft belongs to this plan, whoever takes it up
   for (const { artifact } of shards) {
     const files = artifact.manifest.files.filter(({ path }) => /^(images|losses)\//.test(path) && !draft.has(path));
-    for (const { path } of files) await draft.writeFile(path, await readFile(artifact.path(path)));
+    for (let i = 0; i < files.length; i += COPIED_AT_ONCE) {
+      const some = files
+        .slice(i, i + COPIED_AT_ONCE)
+        .map(async ({ path }) => [path, await readFile(artifact.path(path))] as const);
+      await draft.writeFiles(await Promise.all(some));
+    }
   }
   const config = configOf(header);
   const node = { stage: synthesize, folder: 'merge', config, inputs: {} };

@@ -1,4 +1,4 @@
-// What reports show of the images themselves: pictures from the making, likeness within a class, the loss of each layer,
+// What reports show of the images themselves: pictures from the making, within-class similarity, the loss of each layer,
 // several sets side by side.
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -135,7 +135,7 @@ describe('report.html', () => {
     return readFileSync((await writeReport(dir(), fakeReport(dir()))).html, 'utf8');
   };
 
-  test('shows a few snapshots up to the last, the likeness and the layers', async () => {
+  test('shows a few snapshots up to the last, the similarity and the layers', async () => {
     const text = await fill(3);
     const iterations = [...text.matchAll(/<figcaption>iteration (\d+)/g)].map(([, i]) => Number(i));
     expect(iterations).toEqual([2000, 3000, 5000, 6000, 8000, 9000]);
@@ -150,7 +150,7 @@ describe('report.html', () => {
     for (const file of ['layers.json', 'similarity.json'])
       writeFileSync(join(dir(), 'synthesize', file), '{"mean": "high", "classes": 3, "series": 1}');
     const text = readFileSync((await writeReport(dir(), fakeReport(dir()))).html, 'utf8');
-    expect(text).not.toContain('Likeness');
+    expect(text).not.toContain('Within-class similarity');
     expect(text).not.toContain('BatchNorm layers');
   });
 

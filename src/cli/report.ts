@@ -17,7 +17,7 @@ export const addReport: AddCommand = (program, session) => {
     .summary('make report.html of a finished run again, or compare the images of several')
     .description(
       'Makes report.html of a finished run again from report.json and the artifacts beside it.\n' +
-        'With several folders: one page with their images side by side, their likeness within a class and their losses;\n' +
+        'With several folders: one page with their images side by side, their within-class similarity and their losses;\n' +
         'a folder may also be an artifact of synthesize.',
     )
     .argument('<runs...>', 'run folder; or several, with --out')

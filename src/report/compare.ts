@@ -1,5 +1,5 @@
-// One page that shows several sets of synthetic images side by side: the same classes of each, how alike they are within
-// a class, their losses, and what students made of them where a run is finished. For SRe2L, CDA and LPLD images of one
+// One page that shows several sets of synthetic images side by side: the same classes of each, within-class similarity,
+// their losses, and what students made of them where a run is finished. For SRe2L, CDA and LPLD images of one
 // teacher, or any others of the same classes.
 
 import { existsSync } from 'node:fs';
@@ -95,7 +95,7 @@ function render(sets: readonly Compared[], classes: readonly string[]): string {
     '<h1>Synthetic images compared</h1>',
     `<p class="note">${about}</p>`,
     summary(sets),
-    likeness(sets),
+    similarities(sets),
     sideBySide(sets, classes),
     ...['cross-entropy', 'BN distance'].map((name) => losses(sets, name)),
   ]);
@@ -124,7 +124,7 @@ function summary(sets: readonly Compared[]): string {
     'lr',
     'rBn',
     'seed',
-    'likeness',
+    'similarity',
     'CE',
     'BN distance',
     'student',
@@ -132,7 +132,7 @@ function summary(sets: readonly Compared[]): string {
   return table(header, rows, ['', '', ...Array<string>(9).fill('n')]);
 }
 
-function likeness(sets: readonly Compared[]): string {
+function similarities(sets: readonly Compared[]): string {
   const known = sets.filter(({ similarity }) => similarity !== null);
   const [first] = known;
   if (first === undefined) return '';
@@ -145,7 +145,7 @@ function likeness(sets: readonly Compared[]): string {
       values: shown.map(({ classId }) => similarity!.classes.find((one) => one.classId === classId)?.cosine ?? null),
     })),
   );
-  return `<h2>Likeness within a class</h2><figure>${chart}</figure><p class="note">${SIMILARITY_NOTE} Dashed: means over all classes.</p>`;
+  return `<h2>Within-class similarity</h2><figure>${chart}</figure><p class="note">${SIMILARITY_NOTE} Dashed: means over all classes.</p>`;
 }
 
 function sideBySide(sets: readonly Compared[], classes: readonly string[]): string {

@@ -21,7 +21,7 @@ export function similarityPart(similarity: Similarity | null, names: readonly st
   );
   const cut = classes.length > shown.length ? ` Drawn: the first ${shown.length} of ${classes.length} classes.` : '';
   const note = `${SIMILARITY_NOTE} Over all classes: ${mean.toFixed(3)} (dashed).${cut}`;
-  return `<h2>Likeness within a class</h2><figure>${chart}</figure><p class="note">${note}</p>`;
+  return `<h2>Within-class similarity</h2><figure>${chart}</figure><p class="note">${note}</p>`;
 }
 
 export function snapshotsPart({ snapshots, snapshotsTotal }: SynthesisFacts): string {

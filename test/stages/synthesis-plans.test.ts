@@ -1,5 +1,5 @@
 // Different group plans after many iterations: not the same images any more, but as good ones. Digits, cut small: losses,
-// likeness within a class and what students learn from the images.
+// within-class similarity and what students learn from the images.
 
 import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
