@@ -175,6 +175,16 @@ describe('report.html', () => {
     for (const value of [() => 0, () => 5]) expect(layerChart(layers(9, value), 'x')).not.toMatch(/NaN|Infinity/);
   });
 
+  test('the line of a mean stands where the mean is', () => {
+    const at = (mean: number): number => {
+      const svg = similarityChart(['a'], [{ name: 's', mean, values: [0.9] }]);
+      return Number(/<path d="M([\d.]+) [\d.]+L\1 [\d.]+"[^>]*stroke="var\(--c1\)"/.exec(svg)?.[1]);
+    };
+    const span = (at(0.69) - at(0.66)) / 3; // a hundredth, between axes that are the same
+    expect(span).toBeGreaterThan(5);
+    expect((at(0.664) - at(0.66)) / span).toBeCloseTo(0.4, 1);
+  });
+
   test('a class without similarity has no mark', () => {
     const svg = similarityChart(['a', 'b'], [{ name: 's', mean: 0.5, values: [0.5, null] }]);
     expect(svg).not.toMatch(/NaN|Infinity/);

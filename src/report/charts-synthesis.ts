@@ -104,6 +104,7 @@ export function similarityChart(classes: readonly string[], sets: readonly Simil
         markLine: {
           symbol: 'none',
           silent: true,
+          precision: 6, // two decimals otherwise
           label: { show: false },
           lineStyle: { color, type: 'dashed', width: 1 },
           data: [{ xAxis: set.mean }],
