@@ -9,6 +9,8 @@ export { openSyntheticSet, type SyntheticDataset } from './datasets/synthetic-se
 export type { Dataset, DatasetFormat, DatasetOptions, ImageChunk, Split } from './datasets/types.ts';
 export { type DoctorReport, diagnose, renderDoctor } from './doctor.ts';
 export { type ErrorCode, EXIT_CODES, LpldError } from './errors.ts';
+export { type Exported, type ExportOptions, exportData } from './export.ts';
+export { type ImportOptions, importData } from './import.ts';
 export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';

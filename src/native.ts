@@ -21,13 +21,15 @@ export interface Execution {
 
 /**
  * Recorded randomness of S batches as rows: batch s owns rows offset[s] .. offset[s+1]. A short batch is a short record.
- * Pixels: crop of the stored image, Pillow-exact bilinear resize to [P, P], flip, then mix inside the batch.
+ * Pixels: crop of the stored image, Pillow-exact bilinear resize to [P, P], flip, cutout, then mix inside the batch.
  */
 export interface Recipes {
   readonly offset: TensorView; // I32 [S+1]
   readonly index: TensorView; // I32 [M] image of the store
   readonly crop: TensorView; // I32 [M, 4] top, left, height, width; px of the stored image
   readonly flip: TensorView; // U8 [M]
+  readonly cutout: TensorView; // I32 [M, 4] top, left, height, width filled with cutoutColor; px of the [P, P] image (zeros: none)
+  readonly cutoutColor: TensorView; // U8 [M, 3]; grey images take the first
   readonly mixKind: TensorView; // U8 [M] 0 none, 1 CutMix, 2 mixup
   readonly mixIndex: TensorView; // I32 [M] position of the partner inside the batch (own position when mixKind is 0)
   readonly mixBox: TensorView; // I32 [M, 4] top, left, height, width; px of the [P, P] image (zeros unless CutMix)
@@ -200,10 +202,14 @@ export interface SynthesizeResult {
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
 export type Ensemble = 'mean' | 'norm-mean';
 
+/** What BatchNorm of a teacher normalises with: its running statistics, or those of the batch; none are moved. */
+export type TeacherMode = 'eval' | 'train';
+
 export interface AnswerSpec extends Execution {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly features: boolean; // one teacher only
 }
 
@@ -216,6 +222,7 @@ export interface LabelSpec extends Execution, CodeSpec {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly hashPixels: boolean;
 }
 

@@ -110,7 +110,7 @@ describe('architectures', () => {
 
 test('every codec answers to its name; an unknown one is E_CONFIG and all are named', async () => {
   const model = native().createModel(MODEL);
-  const spec = { ...evaluateSpec(2), ensemble: 'mean', features: true } as const;
+  const spec = { ...evaluateSpec(2), ensemble: 'mean', teacherMode: 'eval', features: true } as const;
   const answered = await native().answer([model], openStore(), spec, quiet).promise;
   const [rows, classes] = answered.logits.shape as [number, number];
   for (const codec of native().codecs()) {

@@ -13,6 +13,8 @@ struct RenderArgs {
   const int32_t* index;         // [B]
   const int32_t* crop;          // [B, 4]
   const uint8_t* flip;          // [B]
+  const int32_t* cutout;        // [B, 4]
+  const uint8_t* cutout_color;  // [B, 3]
   const uint8_t* mix_kind;      // [B]
   const int32_t* mix_index;     // [B]
   const int32_t* mix_box;       // [B, 4]

@@ -2,6 +2,7 @@
 
 import { addData } from './data.ts';
 import { addDoctor } from './doctor.ts';
+import { addExport } from './export.ts';
 import { addImport } from './import.ts';
 import { addInspect } from './inspect.ts';
 import { addInstall } from './install.ts';
@@ -21,6 +22,7 @@ export const COMMANDS: readonly AddCommand[] = [
   addPresets,
   addData,
   addImport,
+  addExport,
   addInstall,
   addDoctor,
 ];

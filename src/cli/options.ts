@@ -165,15 +165,16 @@ export interface Globals {
   readonly precision?: string;
 }
 
-/** Bytes from `8G`, `512M`, `1.5 GiB` or a plain number; K, M, G, T are powers of 1024. */
-export function parseBytes(text: string): number {
+/** Bytes from `8G`, `512M`, `1.5 GiB` or a plain number; K, M, G, T are powers of 1024. `flag` is named in errors. */
+export function parseBytes(text: string, flag = '--memory'): number {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*$/i.exec(text);
   const bytes = match ? Math.floor(Number(match[1]) * 1024 ** ' KMGT'.indexOf((match[2] || ' ').toUpperCase())) : 0;
-  if (!(bytes > 0)) throw new LpldError('E_CONFIG', expected('a size such as 8G or 512M', '--memory', text));
+  if (!(bytes > 0)) throw new LpldError('E_CONFIG', expected('a size such as 8G or 512M', flag, text));
   return bytes;
 }
 
-function integer(name: string, low: number): (text: string) => number {
+/** A parser of integers for an option; `name` is what errors call it. */
+export function integer(name: string, low: number): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (Number.isSafeInteger(value) && value >= low) return value;
@@ -201,7 +202,9 @@ export function addGlobals(program: Command): void {
     new Option('--threads <n>', `CPU threads (integer >= 1; default: all, ${availableParallelism()} here)`).argParser(
       integer('--threads', 1),
     ),
-    new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
+    new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser((text) =>
+      parseBytes(text),
+    ),
     new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
     new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(
       seconds,

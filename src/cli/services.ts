@@ -5,6 +5,8 @@ import type { z } from 'zod';
 import type { Config } from '../config.ts';
 import type { FetchOptions, Source } from '../datasets/fetch.ts';
 import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
+import type { Exported, ExportOptions } from '../export.ts';
+import type { ImportOptions } from '../import.ts';
 import type { InstallOptions } from '../install.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
 import type { MergeOptions } from '../merge.ts';
@@ -70,5 +72,12 @@ export interface Services {
   ): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
   /** Writes one page with the images of several run folders side by side. */
   compareSets(folders: readonly string[], out: string): Promise<string>;
+  /** Formats of `export` and of `import --format`. */
+  exchangeFormats(): {
+    readonly exports: readonly { readonly name: string; readonly summary: string; readonly holds: string }[];
+    readonly imports: readonly { readonly name: string; readonly summary: string; readonly holds: string }[];
+  };
+  exportData(options: ExportOptions): Promise<Exported>;
+  importData(options: ImportOptions): Promise<MadeArtifact>;
   remakeReport(out: string, compare: readonly string[]): Promise<string>;
 }

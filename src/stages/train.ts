@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
+import { RECIPE_ROW_BYTES } from '../label-format.ts';
 import type { InputSpec, NativeImageStore, NativeModel, TrainSpec } from '../native.ts';
 import { Purpose, words } from '../rng.ts';
 import { arrayOf } from '../tensor.ts';
@@ -25,7 +26,7 @@ import {
   takePrefix,
   withPrefix,
 } from './shared.ts';
-import { optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { augmentTable, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
@@ -70,8 +71,8 @@ export const train: Stage = {
       pooling,
       inputSize: dataset.inputSize,
     };
-    const { batch, epochs, dropLast, cropScale, flip, mix } = relabel;
-    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, cropScale, flip, mix } : null;
+    const { batch, epochs, dropLast } = relabel;
+    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, ...augmentTable.parse(relabel) } : null;
     return { train: options, student, recipes, seed };
   },
   precision: (config) => config.train.precision,
@@ -159,7 +160,7 @@ async function trainStudent(
     model.loadOptimizerState(takePrefix('optimizer.', resumed.tensors));
   }
   const curve = new EpochMeans(perEpoch, resumed?.json.sums);
-  const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + 46);
+  const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + RECIPE_ROW_BYTES);
   const limit = Math.max(1, Math.floor((256 << 20) / recordBytes));
 
   progress.update(number * total + (resumed?.json.step ?? 0));

@@ -90,6 +90,15 @@ export function fakeServices(report, change = {}) {
     sources: record('sources', [{ name: 'mnist', summary: 'digits', format: 'idx' }]),
     importWeights: record('importWeights', { tensors: 3, bytes: 100, sha256: 'aa' }),
     compareSets: record('compareSets', 'compare.html'),
+    exchangeFormats: () => ({
+      exports: [
+        { name: 'fkd', summary: 'labels of others', holds: 'labels' },
+        { name: 'folder', summary: 'images', holds: 'images' },
+      ],
+      imports: [{ name: 'fkd', summary: 'labels of others', holds: 'labels' }],
+    }),
+    exportData: record('exportData', ({ out, format }) => ({ out, format, items: 12, files: 13, bytes: 2048 })),
+    importData: record('importData', ({ out }) => artifact('import', out)),
     remakeReport: record('remakeReport', 'run/report.html'),
     ...change,
   };
