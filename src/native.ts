@@ -196,6 +196,7 @@ export interface SynthesizeResult {
   readonly state: { readonly x: TensorView; readonly m: TensorView; readonly v: TensorView };
   readonly lossCe: TensorView; // F64 [S, G]
   readonly lossBn: TensorView; // F64 [S, G] R before rBn
+  readonly lossLayers: TensorView; // F64 [S, L] mean over groups of r_l, before firstBnMultiplier
 }
 
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
@@ -263,6 +264,15 @@ export interface EvaluateResult {
   readonly top1: number; // share in [0, 1]
   readonly top5: number;
   readonly loss: number; // mean cross-entropy
+}
+
+export interface SimilaritySpec extends Execution {
+  readonly recipes: Recipes; // every image once
+  readonly input: InputSpec;
+}
+
+export interface SimilarityResult {
+  readonly similarity: TensorView; // F64 [K] mean cosine over pairs of images of a class; NaN for fewer than two
 }
 
 export interface JobProgress {
@@ -339,6 +349,13 @@ export interface NativeBinding {
     spec: EvaluateSpec,
     onProgress: OnProgress,
   ): NativeJob<EvaluateResult>;
+  /** How alike the model finds the images of each class: cosines of the inputs of its last linear layer. */
+  similarity(
+    model: NativeModel,
+    store: NativeImageStore,
+    spec: SimilaritySpec,
+    onProgress: OnProgress,
+  ): NativeJob<SimilarityResult>;
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;

@@ -26,6 +26,8 @@ export interface RuntimeOptions {
   readonly deterministic: boolean;
   /** Least seconds between two saves of resumable state; null: 20. */
   readonly saveSeconds?: number | null;
+  /** Iterations of synthesis between two pictures of the images in the making; null: none. */
+  readonly snapshotEvery?: number | null;
 }
 
 export interface RunOptions {
@@ -60,6 +62,7 @@ export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
     memory: runtime.memory ?? Math.floor(0.8 * availableMemory()),
     deterministic: runtime.deterministic,
     saveSeconds: runtime.saveSeconds ?? 20,
+    snapshotEvery: runtime.snapshotEvery ?? null,
     verifyData,
     signal,
   };

@@ -170,6 +170,21 @@ describe('other commands', () => {
       'b.safetensors',
     ]);
     expect((await cli(['report', 'r', '--compare', 'x', 'y'])).calls[0]).toEqual(['remakeReport', 'r', ['x', 'y']]);
+    const page = await cli(['report', 'a', 'b', '--out', 'c.html']);
+    expect(page.calls[0]).toEqual(['compareSets', ['a', 'b'], 'c.html']);
+    for (const wrong of [
+      ['a', 'b'],
+      ['a', '--out', 'c.html'],
+      ['a', 'b', '--out', 'c.html', '--compare', 'd'],
+    ])
+      expect(await cli(['report', ...wrong])).toMatchObject({ code: 2, calls: [] });
+  });
+
+  test('merge hands shards, teacher and folder on', async () => {
+    const { calls, out } = await cli(['merge', 's1', 's2', '--teacher', 't', '--out', 'o', '--threads', '3']);
+    expect(calls[0]).toMatchObject(['mergeShards', ['s1', 's2'], { teacher: 't', out: 'o', runtime: { threads: 3 } }]);
+    expect(out).toContain('synthesize (version 1, cpu, fp32)');
+    expect((await cli(['merge', 's1', '--out', 'o'])).code).toBe(2);
   });
 
   test('import --format hands everything on, and `import weights` keeps its own --out', async () => {

@@ -26,6 +26,7 @@ const BINDING = {
   encode: 'function',
   decode: 'function',
   evaluate: 'function',
+  similarity: 'function',
   shutdown: 'function',
   ops: 'object',
 } as const satisfies Record<keyof NativeBinding, 'function' | 'object'>;
@@ -39,6 +40,7 @@ const OPS = {
   bnMatch: 'function',
   normAct: 'function',
   classMoments: 'function',
+  classCosine: 'function',
   softKl: 'function',
   pixelAdam: 'function',
   imagePrior: 'function',

@@ -101,14 +101,14 @@ void translate(const std::function<void()>& f) {
   } catch (const Error&) {
     throw;
   } catch (const c10::OutOfMemoryError& e) {
-    throw Error(Code::Device, first_paragraph(e), "out-of-memory");
+    throw Error(Code::Device, first_paragraph(e), "memory");
   } catch (const c10::Error& e) {
     const std::string message = first_paragraph(e);
     // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "out-of-memory");
+    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "memory");
     throw Error(Code::Internal, message);
   } catch (const std::bad_alloc&) {
-    throw Error(Code::Device, "host memory is exhausted", "out-of-memory");
+    throw Error(Code::Device, "host memory is exhausted", "memory");
   } catch (const std::exception& e) {
     throw Error(Code::Internal, e.what());
   }

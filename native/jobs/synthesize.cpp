@@ -29,20 +29,25 @@ class MatchTap final : public BnTap {
       first += norm->channels;
     }
   }
-  void begin() { total_ = at::Tensor(); }
-  const at::Tensor& total() const { return total_; }  // [G]
+  void begin() {
+    total_ = at::Tensor();
+    layers_.assign(mean_.size(), at::Tensor());
+  }
+  const at::Tensor& total() const { return total_; }        // [G]
+  at::Tensor layers() const { return at::stack(layers_); }  // [L] means over groups of r_l
 
   int64_t groups(int64_t) const override { return spec_.groups; }
   void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t) override {
     const size_t layer = size_t(norm.layer);
     at::Tensor r = bn_match({mean, variance}, mean_[layer], variance_[layer]);  // [G]
+    layers_[layer] = r.detach().mean();
     if (norm.layer == 0) r = r * spec_.first_bn_multiplier;
     total_ = total_.defined() ? total_ + r : r;
   }
 
  private:
   const SynthesizeSpec& spec_;
-  std::vector<at::Tensor> mean_, variance_;
+  std::vector<at::Tensor> mean_, variance_, layers_;
   at::Tensor total_;
 };
 
@@ -78,6 +83,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   const double* lr = spec.lr.const_data_ptr<double>();
   at::Tensor loss_ce = at::zeros({steps, groups}, at::TensorOptions().dtype(at::kDouble).device(device));
   at::Tensor loss_bn = at::zeros_like(loss_ce);
+  at::Tensor loss_layers = at::zeros({steps, int64_t(teacher.norms.size())}, loss_ce.options());
 
   const auto mean_loss = [&](int64_t t) { return (loss_ce[t].mean() + spec.r_bn * loss_bn[t].mean()).item<double>(); };
 
@@ -102,10 +108,11 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
     }
     loss_ce[t].copy_(ce.detach());
     loss_bn[t].copy_(tap.total().detach());
+    loss_layers[t].copy_(tap.layers());
     pixel_adam(x, m, v, gradient, spec.step + t + 1, {lr[t], spec.beta1, spec.beta2, spec.eps}, low, high);
   }
   if (steps > 0) job.finished(steps, mean_loss(steps - 1));
-  return {x.cpu(), m.cpu(), v.cpu(), loss_ce.cpu(), loss_bn.cpu()};
+  return {x.cpu(), m.cpu(), v.cpu(), loss_ce.cpu(), loss_bn.cpu(), loss_layers.cpu()};
 }
 
 }  // namespace lpld

@@ -7,6 +7,7 @@ import { addImport } from './import.ts';
 import { addInspect } from './inspect.ts';
 import { addInstall } from './install.ts';
 import type { AddCommand } from './io.ts';
+import { addMerge } from './merge.ts';
 import { addPresets } from './presets.ts';
 import { addReport } from './report.ts';
 import { addRun } from './run.ts';
@@ -15,6 +16,7 @@ import { addStages } from './stage.ts';
 export const COMMANDS: readonly AddCommand[] = [
   addRun,
   addStages, // one command per line of the stage table
+  addMerge,
   addInspect,
   addReport,
   addPresets,

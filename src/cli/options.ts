@@ -76,6 +76,7 @@ function coerce(text: string, leaf: Leaf): unknown {
     if (v.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
     if (v.type === 'array') {
       const parts = text === '' ? [] : text.split(',');
+      if (leaf.ranges === true) return parts.flatMap((part) => spread(part).map((id) => coerce(id, v.items || {})));
       return parts.map((part, i) => coerce(part, v.prefixItems?.[i] ?? (v.items || {})));
     }
     if (v.type === 'object') return parseYaml(text);
@@ -83,7 +84,15 @@ function coerce(text: string, leaf: Leaf): unknown {
   return text;
 }
 
+/** `3-5` as 3, 4, 5; anything else, and more than a million, as it is. */
+function spread(part: string): string[] {
+  const [low = Number.NaN, high = Number.NaN] = /^\d+-\d+$/.test(part) ? part.split('-').map(Number) : [];
+  if (!(low <= high && high - low < 1e6)) return [part];
+  return Array.from({ length: high - low + 1 }, (_, i) => String(low + i));
+}
+
 function metavar(leaf: Leaf): string {
+  if (leaf.ranges === true) return 'a,b-c,...';
   const kinds = alternatives(leaf).map((form) => form.type);
   if (kinds.includes('array')) return 'a,b,...';
   if (kinds.includes('integer')) return 'n';
@@ -148,6 +157,7 @@ export interface Globals {
   readonly memory?: number;
   readonly deterministic?: boolean;
   readonly saveEvery?: number;
+  readonly snapshotEvery?: number;
   readonly progress?: ProgressMode;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -199,6 +209,10 @@ export function addGlobals(program: Command): void {
     new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(
       seconds,
     ),
+    new Option(
+      '--snapshot-every <n>',
+      'write a picture of the images in the making every n iterations of synthesis (integer >= 1; default: none)',
+    ).argParser(integer('--snapshot-every', 1)),
     new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(
       integer('--seed', 0),
     ),
@@ -216,8 +230,15 @@ export function addGlobals(program: Command): void {
 }
 
 export function runtimeOf(globals: Globals): RuntimeOptions {
-  const { device, threads = null, memory = null, deterministic = false, saveEvery = null } = globals;
-  return { device, threads, memory, deterministic, saveSeconds: saveEvery };
+  const {
+    device,
+    threads = null,
+    memory = null,
+    deterministic = false,
+    saveEvery = null,
+    snapshotEvery = null,
+  } = globals;
+  return { device, threads, memory, deterministic, saveSeconds: saveEvery, snapshotEvery };
 }
 
 export function progressOf(globals: Globals, io: Io): ProgressSink {

@@ -17,6 +17,8 @@ export interface Runtime {
   readonly deterministic: boolean;
   /** Least seconds between two saves of resumable state. */
   readonly saveSeconds: number;
+  /** Iterations of synthesis between two pictures of the images in the making; null for none. */
+  readonly snapshotEvery: number | null;
   /** Hash every byte of outside data for its id. */
   readonly verifyData: boolean;
   readonly signal: AbortSignal;

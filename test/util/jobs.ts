@@ -173,6 +173,7 @@ export const JOBS = {
   synthesize: (model, _store, steps, on = quiet) => native().synthesize(model, synthesizeSpec(steps), on),
   label: (model, store, steps, on = quiet) => native().label([model], store, labelSpec(steps), on),
   evaluate: (model, store, steps, on = quiet) => native().evaluate(model, store, evaluateSpec(steps), on),
+  similarity: (model, store, steps, on = quiet) => native().similarity(model, store, evaluateSpec(steps), on),
 } as const satisfies Record<
   string,
   (model: NativeModel, store: NativeImageStore, steps: number, on?: OnProgress) => NativeJob<unknown>
