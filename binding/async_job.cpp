@@ -18,6 +18,17 @@ namespace lpld {
 
 namespace {
 
+// Hands freed pages back to the system, at most once a second. glibc does so by itself only at the top of a heap, and a
+// spec's megabytes copied before small things of longer life leave holes that the next spec does not fit into. On the
+// engine thread, between jobs: no lock is needed.
+void trim_now_and_then() {
+  static auto last = std::chrono::steady_clock::time_point{};
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last < std::chrono::seconds(1)) return;
+  malloc_trim(0);
+  last = now;
+}
+
 class Engine {
  public:
   static Engine& get() {
@@ -172,7 +183,6 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       if (closing) return;
       if (notify_.NonBlockingCall() == napi_closing) closing = true, cancel_ = true;
     };
-    const auto began = std::chrono::steady_clock::now();
     auto last = std::chrono::steady_clock::time_point{};
     Progress seen;
     const JobContext context(cancel_, [&](const Progress& progress) {
@@ -199,7 +209,7 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       error = e;
     }
     work_ = nullptr;
-    if (std::chrono::steady_clock::now() - began > std::chrono::seconds(1)) malloc_trim(0);
+    trim_now_and_then();
     {
       const std::lock_guard lock(mutex_);
       if (!error && seen.total > 0) {

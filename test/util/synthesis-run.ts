@@ -48,12 +48,13 @@ function watched(binding: NativeBinding, seen: SeenForward[]): NativeBinding {
         results.push(await binding.synthesize(model, specs.at(-1)!, quiet).promise);
         state = results.at(-1)!.state;
       }
-      const joined = (key: 'lossCe' | 'lossBn'): TensorView => {
+      const joined = (key: 'lossCe' | 'lossBn' | 'lossLayers'): TensorView => {
         const views = results.slice(first).map((result) => result[key]);
         const data = new Uint8Array(Buffer.concat(views.map((view) => view.data)));
-        return { ...views[0]!, shape: [views.length, whole.groups], data };
+        return { ...views[0]!, shape: [views.length, ...views[0]!.shape.slice(1)], data };
       };
-      return { state: results.at(-1)!.state, lossCe: joined('lossCe'), lossBn: joined('lossBn') };
+      const losses = { lossCe: joined('lossCe'), lossBn: joined('lossBn'), lossLayers: joined('lossLayers') };
+      return { state: results.at(-1)!.state, ...losses };
     };
     return { promise: run(), cancel: quiet };
   };
