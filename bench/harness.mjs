@@ -10,10 +10,12 @@ import { cpus } from 'node:os';
  * @property {() => Promise<unknown> | unknown} run - does the work once and returns its answer
  * @property {string | null} [unavailable] - why it cannot run here; its row says so
  * @property {() => number} [peakBytes] - largest resident memory of its own process; this process's where absent
+ * @property {{imageIterations: number, flops: number}} [work] - what one run does; its row then has rates
  * @typedef {object} Case
  * @property {string} name
  * @property {Contender[]} contenders - the first that can run is the one ratios refer to and answers are compared with
  * @property {(answer: unknown, reference: unknown, name: string) => string | null} compare - what differs, or null
+ * @property {() => Promise<{matmulFlops: number, copyBytes: number} | null>} [rates] - of the device, in the same run
  */
 
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
@@ -50,7 +52,7 @@ export async function runBench(bench, cases, options) {
   };
   const rows = [];
   let agreed = true;
-  for (const { name, contenders: all, compare } of cases) {
+  for (const { name, contenders: all, compare, rates } of cases) {
     const contenders = all.filter((contender) => !contender.unavailable);
     for (const { name: contender, unavailable } of all)
       if (unavailable) rows.push({ case: name, contender, unavailable });
@@ -63,10 +65,11 @@ export async function runBench(bench, cases, options) {
       console.error(`${bench}: ${name}: ${contenders[i].name} is wrong and is not timed: ${difference}`);
     }
     const timed = contenders.filter((_, i) => wrong[i] === null);
-    if (options.smoke) continue;
+    if (options.smoke || timed.length === 0) continue;
+    const device = (await rates?.()) ?? null;
     const seconds = await measure(timed);
     const [base] = timed;
-    for (const { name: contender, peakBytes } of timed) {
+    for (const { name: contender, peakBytes, work } of timed) {
       const ratios = seconds
         .get(contender)
         .map((s, round) => seconds.get(base.name)[round] / s)
@@ -81,6 +84,7 @@ export async function runBench(bench, cases, options) {
         ratioP90: quantile(ratios, 0.9),
         rounds: ratios.length,
         peakBytes: peakBytes?.() ?? process.resourceUsage().maxRSS * 1024,
+        ...(work && throughput(work, median(seconds.get(contender)), device)),
       });
     }
   }
@@ -88,6 +92,12 @@ export async function runBench(bench, cases, options) {
   else if (options.smoke) console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
   else print(bench, machine, rows);
   return agreed;
+}
+
+/** Image iterations a second, achieved FLOP/s, and the share of a large bf16 matrix product's rate in the same run. */
+function throughput({ imageIterations, flops }, seconds, device) {
+  const rate = { imageIterationsPerSecond: imageIterations / seconds, flopsPerSecond: flops / seconds };
+  return device === null ? rate : { ...rate, ...device, shareOfMatmul: rate.flopsPerSecond / device.matmulFlops };
 }
 
 /** Rounds A B C, B C A, ...: at least 20 and 2 s, or 5 where a step takes longer than half a second. */
@@ -114,11 +124,19 @@ function print(bench, machine, rows) {
   console.log(
     `\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`,
   );
-  console.log('| case | contender | median | ratio | p10-p90 |\n|---|---|---|---|---|');
-  for (const row of rows)
+  console.log('| case | contender | median | ratio | p10-p90 | rate |\n|---|---|---|---|---|---|');
+  for (const row of rows) {
     console.log(
       row.unavailable
-        ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | |`
-        : `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |`,
+        ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | | |`
+        : `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${rateText(row)}`,
     );
+  }
+}
+
+function rateText({ imageIterationsPerSecond: rate, flopsPerSecond, shareOfMatmul, copyBytes }) {
+  if (rate === undefined) return ' |';
+  const share = shareOfMatmul === undefined ? '' : `, ${(100 * shareOfMatmul).toFixed(0)} % of a bf16 matrix product`;
+  const copy = copyBytes === undefined ? '' : `; a copy moves ${(copyBytes / 1e9).toFixed(0)} GB/s`;
+  return ` ${rate.toFixed(0)} images x iterations/s, ${(flopsPerSecond / 1e12).toFixed(2)} TFLOP/s${share}${copy} |`;
 }

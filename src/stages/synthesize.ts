@@ -127,7 +127,7 @@ async function optimise(context: StageContext): Promise<Summary> {
     classesPerForward({
       ipc: groups[0]!.images.length,
       bytesPerImage: activationBytes(await teacher.readJson<Architecture>('model.json'), size),
-      memory: runtime.memory / 2,
+      memory: (native.deviceMemory(runtime.device).free || runtime.memory) / 2,
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   if (planned === null) await draft.saveState('plan', {}, { perForward });

@@ -242,6 +242,13 @@ export const OP_REFUSALS: Refusal[] = [
 export const OTHER_REFUSALS: Refusal[] = [
   ['kernels that are no path', 'E_INTERNAL', () => native().loadKernels(1 as never)],
   ['kernels that are not there', 'E_DEVICE', () => native().loadKernels('/nowhere/liblpld_kernels.so')],
+  ['a graph library that is no path', 'E_INTERNAL', () => native().loadGraph(1 as never)],
+  ['a graph library that is not there', 'E_DEVICE', () => native().loadGraph('/nowhere/liblpld_graph.so')],
+  ['memory of a device that is none', 'E_CONFIG', () => native().deviceMemory('gpu')],
+  ['memory of a GPU that is not there', 'E_DEVICE', () => native().deviceMemory('cuda:99')],
+  ['memory of a device that is no name', 'E_INTERNAL', () => native().deviceMemory(1 as never)],
+  ['ops on a device that is none', 'E_CONFIG', () => native().opsOn('gpu')],
+  ['ops on a GPU that is not there', 'E_DEVICE', () => native().opsOn('cuda:99')],
   [
     'a library that holds no kernels',
     'E_DEVICE',
