@@ -44,6 +44,17 @@ class Milestone {
   int64_t done_ = 0;
 };
 
+// One for each device and for good: LibTorch keeps workspaces for every stream that its libraries have met.
+c10::Stream side_stream(const at::Device& device) {
+  thread_local std::unordered_map<int, c10::Stream> streams;
+  auto found = streams.find(device.index());
+  if (found == streams.end()) {
+    const c10::impl::VirtualGuardImpl cuda(device.type());
+    found = streams.emplace(device.index(), cuda.getStreamFromGlobalPool(device)).first;
+  }
+  return found->second;
+}
+
 // Nothing of the segment is given back while the device may still use it, however the loop is left.
 struct Drain {
   c10::Stream stream;
@@ -62,12 +73,12 @@ void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<vo
   const at::Device device = segment.x().device();
   const c10::impl::VirtualGuardImpl cuda(device.type());
   cuda.getStream(device).synchronize();  // what the segment was made of is there
-  const c10::Stream stream = cuda.getStreamFromGlobalPool(device);
+  const c10::Stream stream = side_stream(device);
   const c10::StreamGuard on(stream);
-  const Drain drain{stream};
+  std::unique_ptr<Graph> captured = graph && steps >= kWorthIt * kWarmUp ? make_graph() : nullptr;
+  const Drain drain{stream};  // before the graph and its memory go
   job.step(0, steps);
 
-  std::unique_ptr<Graph> captured = graph && steps >= kWorthIt * kWarmUp ? make_graph() : nullptr;
   if (captured != nullptr) {
     for (int64_t i = 0; i < kWarmUp; ++i) iterate();
     segment.rewind();
@@ -76,6 +87,8 @@ void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<vo
   }
   Milestone first(segment.loss_ce(), stream), second(segment.loss_ce(), stream);
   Milestone *latest = &first, *before = &second;
+  int64_t reached = 0;
+  double loss = std::nan("");
   for (int64_t done = 0; done < steps;) {
     const int64_t next = std::min(done + kAtATime, steps);
     for (; done < next; ++done) captured != nullptr ? captured->replay() : iterate();
@@ -84,10 +97,12 @@ void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<vo
     std::swap(latest, before);
     if (latest->done() == 0) continue;
     while (!latest->reached()) {
-      job.step(latest->done(), steps);
+      job.step(reached, steps, loss);
       std::this_thread::sleep_for(kPause);
     }
-    job.step(latest->done(), steps, latest->loss(segment));
+    reached = latest->done();
+    loss = latest->loss(segment);
+    job.step(reached, steps, loss);
   }
   stream.synchronize();
 }
