@@ -3,7 +3,8 @@
 // Jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA graph against launched iterations; then,
 // without --checks, the benches and one run of the quickstart. DIR (default $OUT, else none) receives checks.json and
 // bench-<name>.json. With --device cpu it rehearses itself. The checks need dist/, the built addon and a LibTorch only; where
-// npm's packages or Python are missing, what needs them says so. Exit code 1 if a check fails.
+// npm's packages or Python are missing, what needs them says so. Exit code 1 if a check fails, 4 without
+// the device.
 // test/cuda.test.ts runs the checks.
 
 import { spawnSync } from 'node:child_process';
@@ -143,4 +144,12 @@ async function main() {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await main();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await main();
+  } catch (error) {
+    if (error.code !== 'E_DEVICE') throw error;
+    console.error(`gpu-check: ${error.message}`);
+    process.exitCode = 4;
+  }
+}

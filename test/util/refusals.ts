@@ -237,6 +237,12 @@ export const OP_REFUSALS: Refusal[] = [
   ],
   ['fewer crops than groups', 'E_INTERNAL', () => crop(1, 2)],
   ['no groups', 'E_INTERNAL', () => crop(0, 0)],
+  [
+    'an image of another rank',
+    'E_INTERNAL',
+    () =>
+      ops().cropFlipRoll(f32([1], [1]), 1, i32([1, 4], [0, 0, 1, 1]), u8([1], [0]), i32([1, 2], [0, 0]), f32([1], [1])),
+  ],
 ];
 
 export const OTHER_REFUSALS: Refusal[] = [
