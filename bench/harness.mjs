@@ -10,13 +10,19 @@ import { cpus } from 'node:os';
  * @property {() => Promise<unknown> | unknown} run - does the work once and returns its answer
  * @property {string | null} [unavailable] - why it cannot run here; its row says so
  * @property {() => number} [peakBytes] - largest resident memory of its own process; this process's where absent
+ * @property {() => number} [seconds] - time of the latest run by the clock of its own process; this process's where absent
+ * @property {number} [threads] - where it cannot use as many as the bench was told; known after its first run
  * @property {{imageIterations: number, flops: number}} [work] - what one run does; its row then has rates
  * @typedef {object} Case
  * @property {string} name
  * @property {Contender[]} contenders - the first that can run is the one ratios refer to and answers are compared with
  * @property {(answer: unknown, reference: unknown, name: string) => string | null} compare - what differs, or null
+ * @property {string[]} [bases] - contenders that ratios refer to, each in rows of its own; the first that can run if absent
  * @property {() => Promise<{matmulFlops: number, copyBytes: number} | null>} [rates] - of the device, in the same run
  */
+
+/** Thrown by a contender's first run: it cannot do this case here. Its row gives the message as the reason. */
+export class Unavailable extends Error {}
 
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 const median = (values) =>
@@ -52,12 +58,17 @@ export async function runBench(bench, cases, options) {
   };
   const rows = [];
   let agreed = true;
-  for (const { name, contenders: all, compare, rates } of cases) {
-    const contenders = all.filter((contender) => !contender.unavailable);
-    for (const { name: contender, unavailable } of all)
-      if (unavailable) rows.push({ case: name, contender, unavailable });
-    const answers = [];
-    for (const contender of contenders) answers.push(await contender.run());
+  for (const { name, contenders: all, compare, bases, rates } of cases) {
+    const [contenders, answers] = [[], []];
+    for (const contender of all) {
+      const answer = contender.unavailable ? new Unavailable(contender.unavailable) : await firstRun(contender);
+      if (answer instanceof Unavailable) {
+        rows.push({ case: name, contender: contender.name, unavailable: answer.message });
+        continue;
+      }
+      contenders.push(contender);
+      answers.push(answer);
+    }
     const wrong = answers.map((answer, i) => (i === 0 ? null : compare(answer, answers[0], contenders[i].name)));
     for (const [i, difference] of wrong.entries()) {
       if (difference === null) continue;
@@ -68,29 +79,13 @@ export async function runBench(bench, cases, options) {
     if (options.smoke || timed.length === 0) continue;
     const device = (await rates?.()) ?? null;
     const seconds = await measure(timed);
-    const [base] = timed;
-    for (const { name: contender, peakBytes, work } of timed) {
-      const ratios = seconds
-        .get(contender)
-        .map((s, round) => seconds.get(base.name)[round] / s)
-        .sort((a, b) => a - b);
-      rows.push({
-        case: name,
-        contender,
-        medianSeconds: median(seconds.get(contender)),
-        ratioTo: base.name,
-        ratioMedian: quantile(ratios, 0.5),
-        ratioP10: quantile(ratios, 0.1),
-        ratioP90: quantile(ratios, 0.9),
-        rounds: ratios.length,
-        peakBytes: peakBytes?.() ?? process.resourceUsage().maxRSS * 1024,
-        ...(work && throughput(work, median(seconds.get(contender)), device)),
-      });
-    }
+    rows.push(...rowsOf(name, timed, seconds, bases, device));
   }
   if (options.json) console.log(JSON.stringify({ bench, machine, commit: commit(), rows }));
-  else if (options.smoke) console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
-  else print(bench, machine, rows);
+  else if (options.smoke) {
+    for (const row of rows) console.log(`${bench}: ${row.case}: ${row.contender} unavailable: ${row.unavailable}`);
+    console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
+  } else print(bench, machine, rows);
   return agreed;
 }
 
@@ -100,6 +95,45 @@ function throughput({ imageIterations, flops }, seconds, device) {
   return device === null ? rate : { ...rate, ...device, shareOfMatmul: rate.flopsPerSecond / device.matmulFlops };
 }
 
+/** The answer of a contender's first run, or the Unavailable it threw. */
+async function firstRun(contender) {
+  try {
+    return await contender.run();
+  } catch (error) {
+    if (error instanceof Unavailable) return error;
+    throw error;
+  }
+}
+
+/** A row for each contender and base, without those that repeat another pair the other way round. */
+function rowsOf(name, timed, seconds, bases, device) {
+  const found = bases?.filter((base) => timed.some((contender) => contender.name === base)) ?? [];
+  if (found.length === 0) found.push(timed[0].name);
+  return found.flatMap((base, k) =>
+    timed
+      .filter(({ name: contender }) => k === 0 || !found.slice(0, k + 1).includes(contender))
+      .map(({ name: contender, peakBytes, threads, work }) => {
+        const ratios = seconds
+          .get(contender)
+          .map((s, round) => seconds.get(base)[round] / s)
+          .sort((a, b) => a - b);
+        return {
+          case: name,
+          contender,
+          medianSeconds: median(seconds.get(contender)),
+          ratioTo: base,
+          ratioMedian: quantile(ratios, 0.5),
+          ratioP10: quantile(ratios, 0.1),
+          ratioP90: quantile(ratios, 0.9),
+          rounds: ratios.length,
+          peakBytes: peakBytes?.() ?? process.resourceUsage().maxRSS * 1024,
+          ...(threads === undefined ? {} : { threads }),
+          ...(work && throughput(work, median(seconds.get(contender)), device)),
+        };
+      }),
+  );
+}
+
 /** Rounds A B C, B C A, ...: at least 20 and 2 s, or 5 where a step takes longer than half a second. */
 async function measure(contenders) {
   const seconds = new Map(contenders.map(({ name }) => [name, []]));
@@ -107,10 +141,10 @@ async function measure(contenders) {
   for (let round = 0; ; round++) {
     let slowest = 0;
     for (let i = 0; i < contenders.length; i++) {
-      const { name, run } = contenders[(i + round) % contenders.length];
+      const { name, run, seconds: own } = contenders[(i + round) % contenders.length];
       const began = process.hrtime.bigint();
       await run();
-      const took = Number(process.hrtime.bigint() - began) / 1e9;
+      const took = own?.() ?? Number(process.hrtime.bigint() - began) / 1e9;
       seconds.get(name).push(took);
       slowest = Math.max(slowest, took);
       spent += took;
@@ -125,11 +159,12 @@ function print(bench, machine, rows) {
     `\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`,
   );
   console.log('| case | contender | median | ratio | p10-p90 | rate |\n|---|---|---|---|---|---|');
+  const threads = (row) => (row.threads ? ` (threads: ${row.threads})` : '');
   for (const row of rows) {
     console.log(
       row.unavailable
         ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | | |`
-        : `| ${row.case} | ${row.contender} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${rateText(row)}`,
+        : `| ${row.case} | ${row.contender}${threads(row)} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${rateText(row)}`,
     );
   }
 }

@@ -20,7 +20,7 @@ export function noiseStore(binding, { count, size, channels, classes, device }) 
 export function oneBatch({ count, size, inputSize }) {
   return drawRecipes([{ indices: Int32Array.from({ length: count }, (_, i) => i), view: 0, batch: 0, epoch: 0 }], {
     seed: 7n,
-    augment: { crop: { scale: [0.08, 1] }, flip: true, mix: 'cutmix' },
+    augment: { crop: { scale: [0.08, 1] }, flip: true, cutout: 0, mix: 'cutmix' },
     sizes: () => [size, size],
     inputSize,
     purposes: LABEL_STREAMS,

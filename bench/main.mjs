@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { runBench } from './harness.mjs';
 
 /** The table of benches: one file per question, one line per entry. */
-const BENCHES = ['norm-act', 'render', 'synthesize'];
+const BENCHES = ['norm-act', 'render', 'synthesize', 'tfjs'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -22,6 +22,8 @@ if (unknown.length > 0) {
   console.error(`expected one of ${BENCHES.join(', ')} for the bench but received ${unknown.join(', ')}`);
   process.exit(2);
 }
+// Single ops take their threads from LibTorch's default, read when it is loaded; jobs are told.
+process.env.OMP_NUM_THREADS = values.threads;
 const options = { json: values.json, smoke: values.smoke, threads: Number(values.threads), device: values.device };
 let agreed = true;
 for (const name of positionals.length > 0 ? positionals : BENCHES) {

@@ -3,7 +3,7 @@
 // dtype), fused, and copy: memcpy of four tensors of that dtype, on one thread, for the eight that the fused op must read or
 // write (x, residual, y; dy, x, y, dx, dresidual). The door's own work is in composed and fused alike (tensors copied and
 // turned to channels-last and back, a loss in double), so their ratio and the share of copy are lower bounds; the seconds
-// between them are the op's. The door takes OMP_NUM_THREADS threads, not --threads. Answers: y, gradients and moments.
+// between them are the op's. The door takes --threads threads. Answers: y, gradients and moments.
 
 import { uniforms } from '../dist/rng.js';
 import { arrayOf, elements, tensor } from '../dist/tensor.js';

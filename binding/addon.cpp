@@ -135,6 +135,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   function("encode", js_encode);
   function("decode", js_decode);
   function("evaluate", js_evaluate);
+  function("similarity", js_similarity);
   hook_process_exit(env, function("shutdown", shutdown_of));
   exports.Set("ops", define_ops(env));
   function("opsOn", ops_on_device);

@@ -155,9 +155,10 @@ Execution to_execution(const Fields& spec) {
 }
 
 Recipes to_recipes(const Fields& r) {
-  return {r.tensor("offset", at::kInt), r.tensor("index", at::kInt),    r.tensor("crop", at::kInt),
-          r.tensor("flip", at::kByte),  r.tensor("mixKind", at::kByte), r.tensor("mixIndex", at::kInt),
-          r.tensor("mixBox", at::kInt), r.tensor("lambda", at::kFloat)};
+  return {r.tensor("offset", at::kInt),   r.tensor("index", at::kInt),    r.tensor("crop", at::kInt),
+          r.tensor("flip", at::kByte),    r.tensor("cutout", at::kInt),   r.tensor("cutoutColor", at::kByte),
+          r.tensor("mixKind", at::kByte), r.tensor("mixIndex", at::kInt), r.tensor("mixBox", at::kInt),
+          r.tensor("lambda", at::kFloat)};
 }
 
 InputSpec to_input(const Fields& input) {

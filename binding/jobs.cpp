@@ -3,6 +3,7 @@
 #include "job_start.h"
 #include "jobs/collect_stats.h"
 #include "jobs/evaluate.h"
+#include "jobs/similarity.h"
 #include "jobs/synthesize.h"
 #include "jobs/train.h"
 
@@ -121,6 +122,7 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
           out.Set("state", state);
           out.Set("lossCe", from_tensor(env, result.loss_ce));
           out.Set("lossBn", from_tensor(env, result.loss_bn));
+          out.Set("lossLayers", from_tensor(env, result.loss_layers));
         });
   });
 }
@@ -140,6 +142,22 @@ Napi::Value js_evaluate(const Napi::CallbackInfo& info) {
           out.Set("top1", result.top1);
           out.Set("top5", result.top5);
           out.Set("loss", result.loss);
+        });
+  });
+}
+
+Napi::Value js_similarity(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const Handles handles = handles_of(info);
+    const Fields f(info[2], "similarity spec");
+    const SimilaritySpec spec{to_execution(f), to_recipes(f.object("recipes")), to_input(f.object("input"))};
+    return start(
+        info, handles.lives, info[3],
+        [model = handles.model, store = handles.store, spec](const JobContext& job) {
+          return similarity(*model, *store, spec, job);
+        },
+        [](Napi::Env env, Napi::Object& out, const at::Tensor& result) {
+          out.Set("similarity", from_tensor(env, result));
         });
   });
 }

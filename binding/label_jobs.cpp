@@ -69,6 +69,11 @@ Ensemble to_ensemble(const std::string& name) {
   return name == "mean" ? Ensemble::Mean : Ensemble::NormMean;
 }
 
+TeacherMode to_teacher_mode(const std::string& name) {
+  LPLD_CHECK(name == "eval" || name == "train", Internal, "expected eval or train for teacherMode, received ", name);
+  return name == "eval" ? TeacherMode::Eval : TeacherMode::Train;
+}
+
 Answer to_answer(const Fields& answer) {
   return {answer.tensor("logits", at::kFloat),
           answer.has("features") ? answer.tensor("features", at::kFloat) : at::Tensor()};
@@ -98,8 +103,12 @@ Napi::Value js_answer(const Napi::CallbackInfo& info) {
     for (const auto& model : teachers.models) check_fit(*model, *store);
     teachers.lives.push_back(handle.life());
     const Fields f(info[2], "answer spec");
-    const AnswerSpec spec{to_execution(f), to_recipes(f.object("recipes")), to_input(f.object("input")),
-                          to_ensemble(f.string("ensemble")), f.boolean("features")};
+    const AnswerSpec spec{to_execution(f),
+                          to_recipes(f.object("recipes")),
+                          to_input(f.object("input")),
+                          to_ensemble(f.string("ensemble")),
+                          to_teacher_mode(f.string("teacherMode")),
+                          f.boolean("features")};
     return start(
         info, teachers.lives, info[3],
         [models = teachers.models, store, spec](const JobContext& job) { return answer(models, *store, spec, job); },
@@ -122,6 +131,7 @@ Napi::Value js_label(const Napi::CallbackInfo& info) {
                          to_recipes(f.object("recipes")),
                          to_input(f.object("input")),
                          to_ensemble(f.string("ensemble")),
+                         to_teacher_mode(f.string("teacherMode")),
                          to_code(f),
                          f.boolean("hashPixels")};
     return start(

@@ -17,6 +17,7 @@
 #include "jobs.h"
 #include "jobs/collect_stats.h"
 #include "ops/bn_match.h"
+#include "ops/class_cosine.h"
 #include "ops/class_moments.h"
 #include "ops/crop_flip_roll.h"
 #include "ops/image_prior.h"
@@ -184,6 +185,11 @@ Napi::Value norm_act_op(
   return result;
 }
 
+Napi::Value class_cosine_op(const Info& info) {  // features, labels, numClasses
+  const c10::AutoGradMode no_grad(false);
+  return from_tensor(info.Env(), class_cosine(tensor_at(info, 0), tensor_at(info, 1), integer_at(info, 2)));
+}
+
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
   const c10::AutoGradMode no_grad(false);
   const at::Tensor x = tensor_at(info, 0), shift = tensor_at(info, 3);
@@ -279,6 +285,7 @@ const Entry kOps[] = {
     {"bnMatch", bn_match_op},
     {"normAct", norm_act_op},
     {"classMoments", class_moments_op},
+    {"classCosine", class_cosine_op},
     {"softKl", soft_kl_op},
     {"pixelAdam", pixel_adam_op},
     {"imagePrior", image_prior_op},

@@ -59,7 +59,7 @@ function recipes({ count = 12, height = 40, width = 31, inputSize, batches = 3 }
     batch: b,
     epoch: 0,
   }));
-  const augment = { crop: { scale: [0.08, 1] }, flip: true, mix: 'cutmix' };
+  const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0.5, mix: 'cutmix' };
   return drawRecipes(list, { seed: 11n, augment, sizes: () => [height, width], inputSize, purposes: LABEL_STREAMS });
 }
 
@@ -105,7 +105,7 @@ const quiet = () => {};
 export const JOB_CHECKS = [
   ...[1, 3].flatMap((channels) =>
     [8, 40, 64].map((size) => ({
-      name: `render: crop, resize, flip and CutMix to ${size} px, ${channels} channels`,
+      name: `render: crop, resize, flip, cutout and CutMix to ${size} px, ${channels} channels`,
       tolerance: 0,
       run: (side) => [
         ...side.native.ops.renderBatch(side.store({ channels }), recipes({ inputSize: size }), size).data,
@@ -121,6 +121,7 @@ export const JOB_CHECKS = [
         recipes: recipes({ inputSize: 32 }),
         input: input(side.native, 3, 32),
         ensemble: 'mean',
+        teacherMode: 'eval',
         codec: 'dense:f16',
         basis: {},
         recordIds: tensor('I32', [3], Int32Array.of(0, 1, 2)),

@@ -120,14 +120,20 @@ export class ArtifactDraft {
    */
   async saveState(name: string, tensors: TensorMap, json: unknown): Promise<void> {
     this.#checkOpen();
-    const path = this.#statePath(name);
+    const path = this.statePath(name);
     await writeFileAtomic(path, safetensorsChunks(tensors, { json: canonicalJson(json) }));
     await syncParent(path);
   }
 
+  /** Where the state of this name is kept while the draft lives. */
+  statePath(name: string): string {
+    if (!/^[\w-][\w.-]*$/.test(name)) throw new LpldError('E_INTERNAL', expected('a plain name', 'saved state', name));
+    return join(this.dir, DRAFT, `${name}.safetensors`);
+  }
+
   /** The state saved last under this name, or null. @throws {LpldError} E_DATA if the file was damaged */
   async loadState(name: string): Promise<{ tensors: TensorMap; json: unknown } | null> {
-    const path = this.#statePath(name);
+    const path = this.statePath(name);
     const bytes = await readFile(path).catch((e: { code?: string }) => {
       if (e.code === 'ENOENT') return null;
       throw fileError(e, path);
@@ -142,7 +148,7 @@ export class ArtifactDraft {
 
   /** Forgets a saved state. */
   async dropState(name: string): Promise<void> {
-    const path = this.#statePath(name);
+    const path = this.statePath(name);
     await guarded(path, () => rm(path, { force: true }));
   }
 
@@ -192,11 +198,6 @@ export class ArtifactDraft {
     const path = this.path(rel);
     if (this.has(rel)) return path;
     throw new LpldError('E_DATA', `${path}: ${expected('a whole file', 'the draft', 'none')}`, { path });
-  }
-
-  #statePath(name: string): string {
-    if (!/^[\w-][\w.-]*$/.test(name)) throw new LpldError('E_INTERNAL', expected('a plain name', 'saved state', name));
-    return join(this.dir, DRAFT, `${name}.safetensors`);
   }
 
   async #write(files: readonly [rel: string, chunks: readonly Uint8Array[]][]): Promise<void> {

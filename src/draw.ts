@@ -173,6 +173,7 @@ export interface SynthesisDrawOptions {
   /** Crop scale of an iteration, null for the whole image. */
   readonly scale: ((t: number) => Scale) | null;
   readonly flip: boolean;
+  // QUIRK(roll-range): never negative upstream at 224 px and in CDA's Tiny script, of both signs elsewhere; kept in presets.
   readonly rollMin: number; // px, both axes, inclusive
   readonly rollMax: number;
 }

@@ -68,6 +68,9 @@ export function toLpldError(thrown: unknown): LpldError {
     if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes(e.code))
       return new LpldError('E_DATA', message, { reason: e.code, ...path }, thrown);
   }
+  if (thrown instanceof RangeError && /allocation failed/.test(message))
+    // V8: no memory for a typed array
+    return new LpldError('E_DEVICE', message, { reason: 'memory' }, thrown);
   if (e?.name === 'AbortError') return new LpldError('E_CANCELLED', message, {}, thrown);
   return new LpldError('E_INTERNAL', message, {}, thrown);
 }

@@ -12,6 +12,12 @@ export interface GroupPlan {
   readonly forwards: readonly (readonly number[])[];
 }
 
+/** Groups optimised together, named by the place of their first group among all groups: halving renames no other. */
+export interface Forward {
+  readonly first: number;
+  readonly groups: readonly SynthesisGroup[]; // all with equally many images
+}
+
 /**
  * Cuts groups into forwards: consecutive groups of equally many images, at most `groupsPerForward` in each.
  *
@@ -35,6 +41,45 @@ export function forwardPlan(groups: readonly SynthesisGroup[], groupsPerForward:
 /** The classes of one forward, each once, in batch order. */
 export function classesOf(groups: readonly SynthesisGroup[]): number[] {
   return [...new Set(groups.flatMap((group) => group.images.map((image) => image.classId)))];
+}
+
+/**
+ * Forwards of given sizes.
+ *
+ * @param sizes - groups of each forward, in order; together all groups
+ * @throws {LpldError} E_DATA where the sizes are not those of these groups (a plan that was recorded for others)
+ */
+export function placeForwards(groups: readonly SynthesisGroup[], sizes: readonly number[]): Forward[] {
+  let first = 0;
+  const forwards = sizes.map((size): Forward => {
+    const forward = { first, groups: groups.slice(first, first + size) };
+    first += size;
+    return forward;
+  });
+  const whole = forwards.every(({ groups }, f) => groups.length === sizes[f] && groups.length > 0);
+  if (!whole || first !== groups.length)
+    throw new LpldError('E_DATA', expected(`sizes of ${groups.length} groups`, 'the recorded plan', first));
+  return forwards;
+}
+
+/** Sizes of forwards cut into parts of at most `most` groups where `cut` says so; the others keep theirs. */
+export function cutSizes(forwards: readonly Forward[], most: number, cut: (forward: Forward) => boolean): number[] {
+  return forwards.flatMap((forward) => {
+    const size = forward.groups.length;
+    if (!cut(forward)) return [size];
+    return Array.from({ length: Math.ceil(size / most) }, (_, part) => Math.min(most, size - part * most));
+  });
+}
+
+/** A shard as people write it: part i of n, from 1. */
+export const SHARD = /^\d{1,6}\/\d{1,6}$/;
+
+/** `2/8` as a selection. @throws {LpldError} E_CONFIG unless 1 <= i <= n */
+export function shardOf(text: string): { shard: number; count: number } {
+  const [part = 0, count = 0] = text.split('/').map(Number);
+  if (!SHARD.test(text) || part < 1 || part > count)
+    throw new LpldError('E_CONFIG', expected('I/N with 1 <= I <= N, such as 2/8,', 'shard', text), { key: 'shard' });
+  return { shard: part - 1, count };
 }
 
 /** All of the plan, the forwards of some classes, or one of `count` near-equal runs of forwards. */

@@ -9,12 +9,16 @@ export { openSyntheticSet, type SyntheticDataset } from './datasets/synthetic-se
 export type { Dataset, DatasetFormat, DatasetOptions, ImageChunk, Split } from './datasets/types.ts';
 export { type DoctorReport, diagnose, renderDoctor } from './doctor.ts';
 export { type ErrorCode, EXIT_CODES, LpldError } from './errors.ts';
+export { type Exported, type ExportOptions, exportData } from './export.ts';
+export { type ImportOptions, importData } from './import.ts';
 export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';
 export { type LibtorchLocation, locateLibtorch } from './libtorch.ts';
+export { type MergeOptions, mergeShards } from './merge.ts';
 export type * from './native.ts';
 export { createProgress, noProgress, type ProgressMode, type ProgressSink, type StageProgress } from './progress.ts';
+export { compareSets } from './report/compare.ts';
 export { type RunReport, remakeReport, type Score } from './report/index.ts';
 export { planPipeline, type RunOptions, type RuntimeOptions, runPipeline, runStage, type StageOptions } from './run.ts';
 export { readSafetensors, writeSafetensors } from './safetensors.ts';

@@ -21,6 +21,8 @@ export const RECIPE_FIELDS = {
   index: { dtype: 'I32', row: [] },
   crop: { dtype: 'I32', row: [4] },
   flip: { dtype: 'U8', row: [] },
+  cutout: { dtype: 'I32', row: [4] },
+  cutoutColor: { dtype: 'U8', row: [3] },
   mixKind: { dtype: 'U8', row: [] },
   mixIndex: { dtype: 'I32', row: [] },
   mixBox: { dtype: 'I32', row: [4] },
@@ -29,7 +31,7 @@ export const RECIPE_FIELDS = {
 export type RecipeField = keyof typeof RECIPE_FIELDS;
 export const RECIPE_NAMES = Object.keys(RECIPE_FIELDS) as RecipeField[];
 
-/** Bytes of one row of explicit Recipes: 46. */
+/** Bytes of one row of explicit Recipes: 65. */
 export const RECIPE_ROW_BYTES = Object.values(RECIPE_FIELDS).reduce(
   (sum, { dtype, row }) => sum + DTYPE_BYTES[dtype] * elements(row),
   0,
@@ -60,6 +62,8 @@ export interface LabelHeader {
   readonly seed: number | string;
   readonly streamVersion: number;
   readonly augment: unknown;
+  /** How many teachers answered, in which mode, how combined; for readers: nothing is decided by it. */
+  readonly teachers?: unknown;
   readonly plan: StoredPlan;
 }
 

@@ -137,7 +137,8 @@ export class LabelStore {
   }
 
   /**
-   * Reads records by position, in the order asked for; a position may come twice.
+   * Reads records by position, in the order asked for; a position may come twice. QUIRK(first-image): upstream looks a
+   * batch up by its first image, so that up to 1.3 % get another batch's labels; changed: records have ids.
    *
    * @param positions - [n] in [0, numRecords)
    * @returns ids [n], offset I32 [n+1], recipes (null when derived), codec tensors with rows and blobs concatenated

@@ -40,6 +40,8 @@ export interface NativeOps {
     numClasses: number,
     shift: TensorView,
   ): { sum: TensorView; sumSquares: TensorView; count: TensorView }; // F64 [K,C], [K,C], [K] of x - shift
+  /** Mean cosine over pairs of rows of a class: features F32 [n, D], labels I32 [n] -> F64 [K], NaN for fewer than two. */
+  classCosine(features: TensorView, labels: TensorView, numClasses: number): TensorView;
   softKl(
     student: TensorView,
     teacher: TensorView,

@@ -21,13 +21,15 @@ export interface Execution {
 
 /**
  * Recorded randomness of S batches as rows: batch s owns rows offset[s] .. offset[s+1]. A short batch is a short record.
- * Pixels: crop of the stored image, Pillow-exact bilinear resize to [P, P], flip, then mix inside the batch.
+ * Pixels: crop of the stored image, Pillow-exact bilinear resize to [P, P], flip, cutout, then mix inside the batch.
  */
 export interface Recipes {
   readonly offset: TensorView; // I32 [S+1]
   readonly index: TensorView; // I32 [M] image of the store
   readonly crop: TensorView; // I32 [M, 4] top, left, height, width; px of the stored image
   readonly flip: TensorView; // U8 [M]
+  readonly cutout: TensorView; // I32 [M, 4] top, left, height, width filled with cutoutColor; px of the [P, P] image (zeros: none)
+  readonly cutoutColor: TensorView; // U8 [M, 3]; grey images take the first
   readonly mixKind: TensorView; // U8 [M] 0 none, 1 CutMix, 2 mixup
   readonly mixIndex: TensorView; // I32 [M] position of the partner inside the batch (own position when mixKind is 0)
   readonly mixBox: TensorView; // I32 [M, 4] top, left, height, width; px of the [P, P] image (zeros unless CutMix)
@@ -195,15 +197,20 @@ export interface SynthesizeResult {
   readonly state: { readonly x: TensorView; readonly m: TensorView; readonly v: TensorView };
   readonly lossCe: TensorView; // F64 [S, G]
   readonly lossBn: TensorView; // F64 [S, G] R before rBn
+  readonly lossLayers: TensorView; // F64 [S, L] mean over groups of r_l, before firstBnMultiplier
 }
 
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
 export type Ensemble = 'mean' | 'norm-mean';
 
+/** What BatchNorm of a teacher normalises with: its running statistics, or those of the batch; none are moved. */
+export type TeacherMode = 'eval' | 'train';
+
 export interface AnswerSpec extends Execution {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly features: boolean; // one teacher only
 }
 
@@ -216,6 +223,7 @@ export interface LabelSpec extends Execution, CodeSpec {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;
+  readonly teacherMode: TeacherMode;
   readonly hashPixels: boolean;
 }
 
@@ -257,6 +265,15 @@ export interface EvaluateResult {
   readonly top1: number; // share in [0, 1]
   readonly top5: number;
   readonly loss: number; // mean cross-entropy
+}
+
+export interface SimilaritySpec extends Execution {
+  readonly recipes: Recipes; // every image once
+  readonly input: InputSpec;
+}
+
+export interface SimilarityResult {
+  readonly similarity: TensorView; // F64 [K] mean cosine over pairs of images of a class; NaN for fewer than two
 }
 
 export interface JobProgress {
@@ -338,6 +355,13 @@ export interface NativeBinding {
     spec: EvaluateSpec,
     onProgress: OnProgress,
   ): NativeJob<EvaluateResult>;
+  /** How alike the model finds the images of each class: cosines of the inputs of its last linear layer. */
+  similarity(
+    model: NativeModel,
+    store: NativeImageStore,
+    spec: SimilaritySpec,
+    onProgress: OnProgress,
+  ): NativeJob<SimilarityResult>;
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;

@@ -19,6 +19,7 @@ export interface Leaf {
   readonly exclusiveMaximum?: number;
   readonly pattern?: string;
   readonly flag?: string | false;
+  readonly ranges?: boolean; // a list of integers that the command line may write as 0-9,17
 }
 
 /** The forms a value may take, each of one type: zod writes a nullable string as a list of types, other unions as anyOf. */

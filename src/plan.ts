@@ -51,6 +51,9 @@ function chosen(seed: Seed, n: number, count: number): Int32Array {
  * ((1 - 0.9) * 23400 gives 2339). keep 'random-epochs' holds floor((1 - pruneRatio) * E) whole epochs instead. Random
  * choices are nested: a higher ratio keeps a subset.
  *
+ * QUIRK(drop-last): upstream keeps the short batch at 1x and drops it when pruning; changed: dropLast alone decides.
+ * QUIRK(extra-epoch): upstream writes one label epoch too many at 1x and at exact multiples; changed: only what is kept.
+ *
  * @throws {LpldError} E_CONFIG for counts below one, a ratio outside [0, 1), no full batch, an empty pool
  * @source LPLD generate_soft_label_pruning.py and train_FKD_label_pruning_batch.py (pool sizes)
  */

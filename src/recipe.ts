@@ -4,23 +4,28 @@
 // pixels the teacher labelled.
 // Source: replay of FKD and LPLD (relabel_and_validate); rules and vectors: docs/streams.md.
 
+import { cutoutInto } from './cutout.ts';
 import { checkSize, cropInto, drawCutMix, fixedScale, flipOf, type Scale } from './draw.ts';
 import { expected, LpldError } from './errors.ts';
+import { drawMixup } from './mixup.ts';
 import type { Recipes } from './native.ts';
 import { keyOf, Purpose, permutation, type Seed } from './rng.ts';
 import { arrayOf, DTYPE_BYTES, type TensorView, tensor } from './tensor.ts';
 
+export { cutoutBox, drawCutout } from './cutout.ts';
 export type { Box, Scale, SynthesisDrawOptions, SynthesisDraws } from './draw.ts';
 export { cutMixBox, drawCrop, drawCutMix, drawFlip, drawSynthesis } from './draw.ts';
+export { drawMixup } from './mixup.ts';
 
 /** What is drawn for each image of a batch. `crop: null` takes whole images. */
 export interface AugmentSpec {
   readonly crop: { readonly scale: Scale } | null;
   readonly flip: boolean;
-  readonly mix: 'none' | 'cutmix';
+  readonly cutout: number; // side of the square as a share of P, in [0, 1]; 0 for none
+  readonly mix: 'none' | 'cutmix' | 'mixup';
 }
 
-/** One batch to draw. `view` numbers the crops and flips of its images, (batch, epoch) its CutMix box and partners. */
+/** One batch to draw. `view` numbers the crops, flips and cutouts of its images, (batch, epoch) its mix and partners. */
 export interface RecipeBatch {
   readonly indices: Int32Array; // images of the store, in batch order
   readonly view: number;
@@ -36,14 +41,28 @@ export interface RecipeOptions {
   readonly augment: AugmentSpec;
   readonly sizes: ImageSizes;
   readonly inputSize: number; // P, px
-  readonly purposes: { readonly crop: Purpose; readonly flip: Purpose };
+  readonly purposes: { readonly crop: Purpose; readonly flip: Purpose; readonly cutout: Purpose };
 }
 
 /** Streams of label epochs and of teacher training, for RecipeOptions.purposes and epochOrder. */
-export const LABEL_STREAMS = { order: Purpose.labelOrder, crop: Purpose.labelCrop, flip: Purpose.labelFlip } as const;
-export const TRAIN_STREAMS = { order: Purpose.trainOrder, crop: Purpose.trainCrop, flip: Purpose.trainFlip } as const;
+export const LABEL_STREAMS = {
+  order: Purpose.labelOrder,
+  crop: Purpose.labelCrop,
+  flip: Purpose.labelFlip,
+  cutout: Purpose.labelCutout,
+} as const;
+export const TRAIN_STREAMS = {
+  order: Purpose.trainOrder,
+  crop: Purpose.trainCrop,
+  flip: Purpose.trainFlip,
+  cutout: Purpose.trainCutout,
+} as const;
 
-/** Image order of an epoch: I32 [n], a permutation; object 0, view = epoch. */
+/**
+ * Image order of an epoch: I32 [n], a permutation; object 0, view = epoch.
+ *
+ * QUIRK(every-second-order): upstream's sampler draws two permutations an epoch and uses one; changed: our own streams.
+ */
 export function epochOrder(seed: Seed, purpose: Purpose, epoch: number, n: number): Int32Array {
   return permutation(seed, purpose, 0, epoch, n);
 }
@@ -69,8 +88,10 @@ function sizeReader(sizes: ImageSizes): (index: number) => readonly [number, num
  * Draws the Recipes of some batches, rows concatenated in the order given.
  *
  * @param batches - each with at least one image
- * @param options.purposes - streams of crops and flips; CutMix always uses purposes 4 (box) and 5 (partners)
- * @returns Recipes of native.ts; lambda is 1 - box area / P^2 after clipping for CutMix, 1 without mix
+ * @param options.purposes - streams of crops, flips and cutouts; mixing always uses purposes 4 (CutMix box), 9 (mixup
+ *   lambda) and 5 (partners)
+ * @returns Recipes of native.ts; lambda is 1 - box area / P^2 after clipping for CutMix, the weight of the own image for
+ *   mixup, 1 without mix
  * @throws {LpldError} E_CONFIG for an impossible scale, E_MISMATCH for an index outside the store, E_DATA for its size
  */
 export function drawRecipes(batches: readonly RecipeBatch[], options: RecipeOptions): Recipes {
@@ -83,6 +104,8 @@ export function drawRecipes(batches: readonly RecipeBatch[], options: RecipeOpti
   const index = new Int32Array(rows);
   const crop = new Int32Array(4 * rows);
   const flip = new Uint8Array(rows);
+  const cutout = new Int32Array(4 * rows);
+  const cutoutColor = new Uint8Array(3 * rows);
   const mixKind = new Uint8Array(rows);
   const mixIndex = new Int32Array(rows);
   const mixBox = new Int32Array(4 * rows);
@@ -100,12 +123,18 @@ export function drawRecipes(batches: readonly RecipeBatch[], options: RecipeOpti
       if (scale === null) crop.set([0, 0, height, width], 4 * row);
       else cropInto(key, purposes.crop, image, view, height, width, scale, crop, 4 * row);
       if (augment.flip) flip[row] = flipOf(key, purposes.flip, image, view);
+      if (augment.cutout > 0)
+        cutoutInto(key, purposes.cutout, image, view, inputSize, augment.cutout, cutout, cutoutColor, row);
       mixIndex[row] = i;
     }
     if (augment.mix === 'none') continue;
-    const { box } = drawCutMix(seed, batch, epoch, inputSize);
-    mixKind.fill(1, first, first + n);
+    mixKind.fill(augment.mix === 'cutmix' ? 1 : 2, first, first + n);
     mixIndex.set(permutation(seed, Purpose.mixPartner, batch, epoch, n), first);
+    if (augment.mix === 'mixup') {
+      lambda.fill(drawMixup(seed, batch, epoch), first, first + n);
+      continue;
+    }
+    const { box } = drawCutMix(seed, batch, epoch, inputSize);
     lambda.fill(1 - (box[2] * box[3]) / (inputSize * inputSize), first, first + n);
     for (let row = first; row < first + n; row++) mixBox.set(box, 4 * row);
   }
@@ -114,6 +143,8 @@ export function drawRecipes(batches: readonly RecipeBatch[], options: RecipeOpti
     index: tensor('I32', [rows], index),
     crop: tensor('I32', [rows, 4], crop),
     flip: tensor('U8', [rows], flip),
+    cutout: tensor('I32', [rows, 4], cutout),
+    cutoutColor: tensor('U8', [rows, 3], cutoutColor),
     mixKind: tensor('U8', [rows], mixKind),
     mixIndex: tensor('I32', [rows], mixIndex),
     mixBox: tensor('I32', [rows, 4], mixBox),
@@ -125,7 +156,7 @@ export function drawRecipes(batches: readonly RecipeBatch[], options: RecipeOpti
 export type EvaluationCrop = 'whole' | { readonly center: number };
 
 /**
- * Recipes that show every image once, in order, without flip or mix.
+ * Recipes that show every image once, in order, without flip, cutout or mix.
  *
  * @param count - images, N
  * @param batchSize - B; the last batch may be shorter
@@ -142,7 +173,7 @@ export function evaluationRecipes(
     const indices = Int32Array.from({ length: Math.min(batchSize, count - first) }, (_, i) => first + i);
     batches.push({ indices, view: 0, batch: batches.length, epoch: 0 });
   }
-  const augment: AugmentSpec = { crop: null, flip: false, mix: 'none' };
+  const augment: AugmentSpec = { crop: null, flip: false, cutout: 0, mix: 'none' };
   const recipes = drawRecipes(batches, { seed: 0n, augment, sizes, inputSize: 1, purposes: LABEL_STREAMS });
   if (policy === 'whole') return recipes;
   if (!(policy.center > 0 && policy.center <= 1))
@@ -163,7 +194,17 @@ function rowsOf(view: TensorView, first: number, last: number): TensorView {
   return { dtype: view.dtype, shape, data: view.data.subarray(first * rowBytes, last * rowBytes) };
 }
 
-const ROW_FIELDS = ['index', 'crop', 'flip', 'mixKind', 'mixIndex', 'mixBox', 'lambda'] as const;
+const ROW_FIELDS = [
+  'index',
+  'crop',
+  'flip',
+  'cutout',
+  'cutoutColor',
+  'mixKind',
+  'mixIndex',
+  'mixBox',
+  'lambda',
+] as const satisfies (keyof Recipes)[];
 
 /** Recipes whose row fields come from `field`, with the given offset. */
 function assemble(offset: Int32Array, field: (name: (typeof ROW_FIELDS)[number]) => TensorView): Recipes {

@@ -21,6 +21,8 @@ export const Purpose = {
   mixPartner: 5, // permutation inside the batch: object = batch of the epoch, view = epoch
   dither: 6, // of codecs
   teacherSubset: 7, // which teachers of an ensemble answer
+  labelCutout: 8, // centre and colour: object = image, view = label epoch
+  mixShare: 9, // mixup's lambda: object = batch of the epoch, view = epoch
   synthesisCrop: 16, // object = class, view = iteration
   synthesisFlip: 17, // object = class, view = iteration
   synthesisRoll: 18, // object = class, view = iteration
@@ -33,6 +35,7 @@ export const Purpose = {
   trainFlip: 25, // object = image, view = epoch
   calibration: 26, // sample a codec's basis is fitted on
   keep: 27, // which epochs or batches survive pruning: object 0, view 0
+  trainCutout: 28, // object = image, view = epoch
 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 

@@ -26,6 +26,8 @@ export interface RuntimeOptions {
   readonly deterministic: boolean;
   /** Least seconds between two saves of resumable state; null: 20. */
   readonly saveSeconds?: number | null;
+  /** Iterations of synthesis between two pictures of the images in the making; null: none. */
+  readonly snapshotEvery?: number | null;
 }
 
 export interface RunOptions {
@@ -42,10 +44,10 @@ export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
 }
 
 /** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly StageName[]>> = {
+const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'import-labels')[]>> = {
   teacher: ['squeeze'],
-  images: ['synthesize'],
-  labels: ['relabel', 'prune'],
+  images: ['synthesize', 'import-images'],
+  labels: ['relabel', 'prune', 'import-labels'],
   students: ['train'],
 };
 
@@ -60,6 +62,7 @@ export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
     memory: runtime.memory ?? Math.floor(0.8 * availableMemory()),
     deterministic: runtime.deterministic,
     saveSeconds: runtime.saveSeconds ?? 20,
+    snapshotEvery: runtime.snapshotEvery ?? null,
     verifyData,
     signal,
   };
@@ -83,6 +86,19 @@ interface Prepared {
   readonly header: StageHeader;
 }
 
+/** Opens an artifact that may play a role. @throws {LpldError} E_DATA, or E_MISMATCH naming where the folder came from */
+async function openAs(role: string, dir: string, name: string): Promise<Artifact> {
+  const artifact = await openArtifact(dir);
+  const makers = ROLES[role]!;
+  if (!makers.includes(artifact.manifest.stage as StageName))
+    throw new LpldError(
+      'E_MISMATCH',
+      expected(`an artifact of ${makers.join(' or ')}`, name, `one of ${artifact.manifest.stage}`),
+      { path: dir },
+    );
+  return artifact;
+}
+
 /** Opens and checks what a stage reads and works out its key. */
 export async function prepare(
   node: Node,
@@ -97,16 +113,10 @@ export async function prepare(
     const dir = folders[role];
     if (dir === undefined)
       throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
-    const artifact = await openArtifact(dir);
-    const makers = ROLES[role]!;
-    if (!makers.includes(artifact.manifest.stage as StageName))
-      throw new LpldError(
-        'E_MISMATCH',
-        expected(`an artifact of ${makers.join(' or ')}`, `--${role}`, `one of ${artifact.manifest.stage}`),
-        { path: dir },
-      );
-    inputs[role] = artifact;
+    inputs[role] = await openAs(role, dir, `--${role}`);
   }
+  for (const [role, { dir, like, key }] of Object.entries(needs.further ?? {}))
+    inputs[role] = await openAs(like, dir, key);
   const ids: Record<string, string> = Object.fromEntries(
     Object.entries(inputs).map(([role, artifact]) => [role, artifact.id]),
   );

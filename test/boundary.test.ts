@@ -121,6 +121,7 @@ describe('C++', () => {
     expect([...shared].filter((header) => !header.startsWith('kernels/')).sort()).toEqual([
       'core/host_device.h',
       'ops/axis_taps.h',
+      'ops/box.h',
       'ops/norm_act_math.h',
       'ops/pixel_adam_math.h',
       'ops/resample.h',

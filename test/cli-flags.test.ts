@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { flagsOf, parseBytes } from '../src/cli/options.ts';
+import { stageNamed } from '../src/pipeline.ts';
 import { STAGES } from '../src/stages/index.ts';
 import { cli } from './util/cli.ts';
 
@@ -34,6 +35,27 @@ describe('stage commands', () => {
     [['--set', 'dataset.path=a=b', '--set', 'model.widths=[1, 2]'], { 'dataset.path': 'a=b', 'model.widths': [1, 2] }],
   ])('%j', async (argv, expected) => expect(await overrides(...argv)).toEqual(expected));
 
+  test('lists of class ids may be written as ranges, other lists may not', () => {
+    const flags = flagsOf('synthesize', stageNamed('synthesize').options);
+    const read = (text: string): unknown =>
+      flags.find(({ attribute }) => attribute === 'classes')!.options[0]!.parseArg!(text, undefined);
+    expect(read('0-3,17')).toEqual({ value: [0, 1, 2, 3, 17] });
+    expect(read('5-5')).toEqual({ value: [5] });
+    expect(read('none')).toEqual({ value: null });
+    for (const wrong of ['3-1', '1-', '-2', 'a-b', '0-99999999']) expect(() => read(wrong)).toThrow(/--classes/);
+    const widths = flagsOf('squeeze', stageNamed('squeeze').options).find(({ attribute }) => attribute === 'widths')!;
+    expect(() => widths.options[0]!.parseArg!('8-16', undefined)).toThrow(/--widths/);
+  });
+
+  test('--shard takes I/N', async () => {
+    const [flag] = flagsOf('synthesize', stageNamed('synthesize').options).filter(
+      ({ attribute }) => attribute === 'shard',
+    );
+    expect(flag!.options[0]!.parseArg!('2/8', undefined)).toEqual({ value: '2/8' });
+    for (const wrong of ['2', '2/', 'a/8', '2/8/1'])
+      expect(() => flag!.options[0]!.parseArg!(wrong, undefined)).toThrow();
+  });
+
   test.each([
     ['--epochs', '0', 'integer 1 to 1000'],
     ['--epochs', '1.5', 'integer 1 to 1000'],
@@ -47,6 +69,7 @@ describe('stage commands', () => {
     ['--threads', '0', 'integer >= 1'],
     ['--memory', '-1', 'a size such as 8G or 512M'],
     ['--seed', '1e3', 'integer >= 0'],
+    ['--snapshot-every', '0', 'integer >= 1'],
     ['--save-every', '-1', 'a number >= 0'],
     ['--save-every', '', 'a number >= 0'],
     ['--save-every', '20s', 'a number >= 0'],

@@ -170,6 +170,55 @@ describe('other commands', () => {
       'b.safetensors',
     ]);
     expect((await cli(['report', 'r', '--compare', 'x', 'y'])).calls[0]).toEqual(['remakeReport', 'r', ['x', 'y']]);
+    const page = await cli(['report', 'a', 'b', '--out', 'c.html']);
+    expect(page.calls[0]).toEqual(['compareSets', ['a', 'b'], 'c.html']);
+    for (const wrong of [
+      ['a', 'b'],
+      ['a', '--out', 'c.html'],
+      ['a', 'b', '--out', 'c.html', '--compare', 'd'],
+    ])
+      expect(await cli(['report', ...wrong])).toMatchObject({ code: 2, calls: [] });
+  });
+
+  test('merge hands shards, teacher and folder on', async () => {
+    const { calls, out } = await cli(['merge', 's1', 's2', '--teacher', 't', '--out', 'o', '--threads', '3']);
+    expect(calls[0]).toMatchObject(['mergeShards', ['s1', 's2'], { teacher: 't', out: 'o', runtime: { threads: 3 } }]);
+    expect(out).toContain('synthesize (version 1, cpu, fp32)');
+    expect((await cli(['merge', 's1', '--out', 'o'])).code).toBe(2);
+  });
+
+  test('import --format hands everything on, and `import weights` keeps its own --out', async () => {
+    const argv = ['import', 'd', '--format', 'fkd', '--images', 'i', '--out', 'o'];
+    const { calls, out } = await cli([...argv, '--input-size', '64', '--json']);
+    expect(calls).toMatchObject([
+      ['importData', { dir: 'd', format: 'fkd', images: 'i', out: 'o', inputSize: 64, signal: { aborted: false } }],
+    ]);
+    expect(JSON.parse(out)).toMatchObject({ dir: 'o', stage: 'import' });
+    expect((await cli(argv)).calls[0]![1]).toMatchObject({ inputSize: null });
+    for (const missing of ['--format', '--out']) {
+      const at = argv.indexOf(missing);
+      const { code, err } = await cli([...argv.slice(0, at), ...argv.slice(at + 2)]);
+      expect([code, err]).toEqual([2, expect.stringContaining(`a value for ${missing}`)]);
+    }
+    expect(await cli(['import', ...argv.slice(2)])).toMatchObject({ code: 2 });
+    expect(await cli([...argv, '--input-size', '0'])).toMatchObject({ code: 2 });
+    expect((await cli([...argv.slice(0, 3), 'npz', ...argv.slice(4)])).err).toMatch(/fkd/);
+    expect((await cli(['import', 'weights', 'a.pth'])).code).toBe(2);
+  });
+
+  test('export hands everything on and says what was written', async () => {
+    const argv = ['export', '--format', 'fkd', '--labels', 'l', '--images', 'i', '--out', 'o'];
+    const { calls, out } = await cli(argv);
+    expect(calls).toMatchObject([
+      ['exportData', { format: 'fkd', labels: 'l', images: 'i', out: 'o', shardBytes: 2 ** 29 }],
+    ]);
+    expect(out).toBe('o: 12 records as fkd, 2.00 KiB in 13 files\n');
+    const images = await cli(['export', '--format', 'folder', '--images', 'i', '--out', 'o', '--shard-size', '1K']);
+    expect(images.calls[0]![1]).toMatchObject({ labels: null, shardBytes: 1024 });
+    expect(images.out).toContain('12 images as folder');
+    expect((await cli([...argv, '--shard-size', 'x'])).err).toMatch(/--shard-size/);
+    expect((await cli(['export', '--format', 'npz', '--images', 'i', '--out', 'o'])).err).toMatch(/fkd, folder/);
+    expect((await cli(['export', '--images', 'i', '--out', 'o'])).code).toBe(2);
   });
 
   test('inspect tells an artifact from a run folder, and neither is E_DATA', async () => {

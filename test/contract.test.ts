@@ -28,6 +28,7 @@ const BINDING = {
   encode: 'function',
   decode: 'function',
   evaluate: 'function',
+  similarity: 'function',
   shutdown: 'function',
   ops: 'object',
   opsOn: 'function',
@@ -42,6 +43,7 @@ const OPS = {
   bnMatch: 'function',
   normAct: 'function',
   classMoments: 'function',
+  classCosine: 'function',
   softKl: 'function',
   pixelAdam: 'function',
   imagePrior: 'function',
@@ -112,7 +114,7 @@ describe('architectures', () => {
 
 test('every codec answers to its name; an unknown one is E_CONFIG and all are named', async () => {
   const model = native().createModel(MODEL);
-  const spec = { ...evaluateSpec(2), ensemble: 'mean', features: true } as const;
+  const spec = { ...evaluateSpec(2), ensemble: 'mean', teacherMode: 'eval', features: true } as const;
   const answered = await native().answer([model], openStore(), spec, quiet).promise;
   const [rows, classes] = answered.logits.shape as [number, number];
   for (const codec of native().codecs()) {

@@ -273,7 +273,7 @@ test('every crop, fallback and CutMix row of docs/streams.md is what this code d
   const central = [...doc.matchAll(/\d+ x \d+ -> [\d ]+/g)].map(([line]) => numbers(line));
   expect(central.length).toBe(11);
   for (const [h, w, ...box] of central) expect(crop42(0, 0, h!, w!, [1, 1])).toEqual(box);
-  const mixes = [...doc.matchAll(/^\| \d, \d \| \d+ \| 0\.\d+ \|.*$/gm)].map(([line]) => numbers(line));
+  const mixes = [...doc.matchAll(/^\| \d, \d \| \d+ \| 0\.\d+ \| \d+ \d+ .*$/gm)].map(([line]) => numbers(line));
   expect(mixes.length).toBe(4);
   for (const [batch, epoch, size, lambda, ...box] of mixes)
     expect(drawCutMix(42n, batch!, epoch!, size!)).toEqual({ lambda, box });

@@ -51,6 +51,7 @@ const CALL_ROWS: Record<string, Row> = {
   synthesize: refusing(job('synthesize')),
   label: refusing(job('label')),
   evaluate: refusing(job('evaluate')),
+  similarity: refusing(job('similarity')),
   'ops.renderBatch': refusing(({ store }) => ops().renderBatch(store, recipesOf(1), 8)),
   'ops.initialClassStats': refusing(({ model }) => ops().initialClassStats(model, 'ema')),
   'ops.finishClassStats': refusing(({ model, stats }) => ops().finishClassStats(model, 'ema', stats)),

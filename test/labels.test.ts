@@ -52,6 +52,8 @@ function record(ids: readonly number[], explicit = true): LabelRecords {
       [m],
       Uint8Array.from(rows, (r) => r % 2),
     ),
+    cutout: tensor('I32', [m, 4], wide(4)),
+    cutoutColor: tensor('U8', [m, 3], Uint8Array.from(wide(3))),
     mixKind: tensor(
       'U8',
       [m],
@@ -206,13 +208,13 @@ describe('shards', () => {
   });
 
   test('are what docs/label-format.md says, tensor by tensor', async () => {
-    const artifact = await write(join(scratch(), 'labels'), range(3));
+    const artifact = await write(join(scratch(), 'labels'), range(2));
     const { tensors } = await readHeader(artifact.path('shard-00000.safetensors'));
     const document = readFileSync(new URL('../docs/label-format.md', import.meta.url), 'utf8');
     const documented = new Map(
       [...document.matchAll(/^\| `([^`]+)` \| (\w+) \| `([^`]+)` \|/gm)].map((m) => [m[1]!, `${m[2]} ${m[3]}`]),
     );
-    const letters: Record<number, string> = { 3: 'R', 4: '4', [K]: 'K', 9: 'M' };
+    const letters: Record<number, string> = { 2: 'R', 3: '3', 4: '4', [K]: 'K', 6: 'M' };
     const named = (name: string, shape: readonly number[]): string =>
       name === 'recordOffset' ? '[R+1]' : `[${shape.map((n) => letters[n]).join(', ')}]`;
     const seen = [...tensors].map(([name, { dtype, shape }]) => [name, `${dtype} ${named(name, shape)}`] as const);
@@ -233,9 +235,9 @@ describe('accounting', () => {
     const artifact = await write(join(scratch(), 'labels'), ids, { header: { recipes }, basis });
     const bytes = (await LabelStore.open(artifact)).bytes();
     const rows = ids.reduce((sum, id) => sum + rowsOf(id), 0);
-    expect(RECIPE_ROW_BYTES).toBe(46);
+    expect(RECIPE_ROW_BYTES).toBe(65);
     expect(bytes.payload).toBe(rows * (2 * K + 4));
-    expect(bytes.recipes).toBe(recipes === 'explicit' ? 46 * rows : 0);
+    expect(bytes.recipes).toBe(recipes === 'explicit' ? 65 * rows : 0);
     expect(bytes.index).toBe(4 * 30 + 8 * (30 + 4));
     const disk = artifact.manifest.files.reduce((sum, f) => sum + statSync(artifact.path(f.path)).size, 0);
     expect(bytes.file).toBe(disk);
@@ -244,7 +246,7 @@ describe('accounting', () => {
     for (const { path } of artifact.manifest.files)
       if (path.endsWith('.safetensors')) headers += (await readHeader(artifact.path(path))).dataStart;
     expect(bytes.container).toBe(headers);
-    expect(bytes.fullStore).toBe(20 * 11 * (2 * K + (recipes === 'explicit' ? 46 : 0)));
+    expect(bytes.fullStore).toBe(20 * 11 * (2 * K + (recipes === 'explicit' ? 65 : 0)));
     expect(bytes.compression).toBeCloseTo(bytes.fullStore / disk, 12);
     expect(bytes.perImage).toBeCloseTo(disk / 11, 12);
   });

@@ -7,7 +7,9 @@ import {
   concatRecipes,
   drawCrop,
   drawCutMix,
+  drawCutout,
   drawFlip,
+  drawMixup,
   drawRecipes,
   epochOrder,
   evaluationRecipes,
@@ -22,7 +24,7 @@ import { arrayOf, tensor } from '../src/tensor.ts';
 
 const refusal = (code: string) => expect.objectContaining({ code });
 const SIZES = Int32Array.of(64, 64, 32, 48, 50, 20, 64, 64, 224, 200);
-const augment: AugmentSpec = { crop: { scale: [0.08, 1] }, flip: true, mix: 'cutmix' };
+const augment: AugmentSpec = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0.5, mix: 'cutmix' };
 const options: RecipeOptions = { seed: 42n, augment, sizes: SIZES, inputSize: 32, purposes: LABEL_STREAMS };
 const batch = (indices: number[], epoch: number, number: number): RecipeBatch => ({
   indices: Int32Array.from(indices),
@@ -36,6 +38,8 @@ const read = (r: Recipes) => ({
   index: Array.from(arrayOf(r.index, 'I32')),
   crop: Array.from(arrayOf(r.crop, 'I32')),
   flip: Array.from(arrayOf(r.flip, 'U8')),
+  cutout: Array.from(arrayOf(r.cutout, 'I32')),
+  cutoutColor: Array.from(arrayOf(r.cutoutColor, 'U8')),
   mixKind: Array.from(arrayOf(r.mixKind, 'U8')),
   mixIndex: Array.from(arrayOf(r.mixIndex, 'I32')),
   mixBox: Array.from(arrayOf(r.mixBox, 'I32')),
@@ -59,6 +63,9 @@ describe('drawRecipes', () => {
         const size = [SIZES[2 * image]!, SIZES[2 * image + 1]!] as const;
         expect(r.crop.slice(4 * row, 4 * row + 4)).toEqual(drawCrop(42n, 2, image, b.epoch, ...size, [0.08, 1]));
         expect(r.flip[row]).toBe(drawFlip(42n, 3, image, b.epoch));
+        const hole = drawCutout(42n, 8, image, b.epoch, 32, 0.5);
+        expect(r.cutout.slice(4 * row, 4 * row + 4)).toEqual(hole.box);
+        expect(r.cutoutColor.slice(3 * row, 3 * row + 3)).toEqual(hole.color);
         expect(r.mixKind[row]).toBe(1);
         expect(r.mixBox.slice(4 * row, 4 * row + 4)).toEqual(box);
         expect(r.lambda[row]).toBe(Math.fround(1 - (box[2] * box[3]) / 1024));
@@ -73,11 +80,22 @@ describe('drawRecipes', () => {
       expect(read(drawRecipes([three[s]!], { ...options, sizes }))).toEqual(read(sliceRecipes(all, s, s + 1)));
   });
 
-  test('without crop, flip and mix: whole images, own partner, empty box, lambda 1', () => {
-    const r = read(drawRecipes(three, { ...options, augment: { crop: null, flip: false, mix: 'none' } }));
+  test('mixup: one weight for a batch, the partners of its permutation, no box', () => {
+    const r = read(drawRecipes(three, { ...options, augment: { ...augment, mix: 'mixup' } }));
+    for (const [s, b] of three.entries()) {
+      const [first, n] = [r.offset[s]!, b.indices.length];
+      expect(r.mixIndex.slice(first, first + n)).toEqual(Array.from(permutation(42n, 5, b.batch, b.epoch, n)));
+      expect(r.lambda.slice(first, first + n)).toEqual(Array(n).fill(drawMixup(42n, b.batch, b.epoch)));
+    }
+    expect(new Set(r.lambda).size).toBe(3);
+    expect([new Set(r.mixKind), new Set(r.mixBox)]).toEqual([new Set([2]), new Set([0])]);
+  });
+
+  test('without any augmentation: whole images, own partner, empty boxes, lambda 1', () => {
+    const r = read(drawRecipes(three, { ...options, augment: { crop: null, flip: false, cutout: 0, mix: 'none' } }));
     expect(r.crop.slice(0, 12)).toEqual([0, 0, 64, 64, 0, 0, 64, 64, 0, 0, 224, 200]);
     expect(r.mixIndex).toEqual([0, 1, 2, 0, 1, 0, 1, 2]);
-    expect(new Set([...r.flip, ...r.mixKind, ...r.mixBox])).toEqual(new Set([0]));
+    expect(new Set([...r.flip, ...r.cutout, ...r.cutoutColor, ...r.mixKind, ...r.mixBox])).toEqual(new Set([0]));
     expect(new Set(r.lambda)).toEqual(new Set([1]));
   });
 
@@ -85,6 +103,7 @@ describe('drawRecipes', () => {
     const label = read(drawRecipes(three, options));
     const train = read(drawRecipes(three, { ...options, purposes: TRAIN_STREAMS }));
     expect(train.crop).not.toEqual(label.crop);
+    expect(train.cutout).not.toEqual(label.cutout);
     expect(Array.from(epochOrder(1n, TRAIN_STREAMS.order, 0, 50))).not.toEqual(
       Array.from(epochOrder(1n, LABEL_STREAMS.order, 0, 50)),
     );

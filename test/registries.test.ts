@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { configJsonSchema, configOptions, loadConfig, presetNames, sectionOptions } from '../src/config.ts';
 import { FORMATS } from '../src/datasets/index.ts';
-import { WEIGHT_FORMATS } from '../src/interchange/index.ts';
+import { EXPORT_FORMATS, IMPORT_FORMATS, WEIGHT_FORMATS } from '../src/interchange/index.ts';
 import { METHODS } from '../src/methods/index.ts';
 import { STAGES } from '../src/stages/index.ts';
 import { native } from './util/native.ts';
@@ -43,6 +43,8 @@ describe('every entry has a test that names it', () => {
     ['dataset formats', () => FORMATS.map((format) => format.name)],
     ['methods', () => METHODS.map((method) => method.name)],
     ['stages', () => STAGES.map((stage) => stage.name)],
+    ['export formats', () => EXPORT_FORMATS.map((format) => format.name)],
+    ['import formats', () => IMPORT_FORMATS.map((format) => format.name)],
     ['weight formats', () => WEIGHT_FORMATS.map((format) => format.name)],
     ['codecs', () => native().codecs()],
   ];

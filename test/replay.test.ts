@@ -15,6 +15,7 @@ import { labelPlan, recordBatches } from '../src/plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../src/recipe.ts';
 import { resolveRuntime, runStage } from '../src/run.ts';
 import { type DatasetFacts, inputSpec, loadStore, loadTeacher, storeSizes } from '../src/stages/shared.ts';
+import { augmentSpec } from '../src/stages/training.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
 import { denseCode } from './util/codes.ts';
 import { batchesOf, EXACT, quiet } from './util/native.ts';
@@ -24,7 +25,7 @@ vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a 
 
 const config = tiny({
   dataset: { inputSize: 12, storedSize: 10 },
-  relabel: { batch: 4, epochs: 6, recordsPerShard: 4, dropLast: false, recipes: 'explicit' },
+  relabel: { batch: 4, epochs: 6, recordsPerShard: 4, dropLast: false, recipes: 'explicit', cutout: 0.4 },
 });
 const seed = BigInt(config.seed);
 const native = loadNative();
@@ -36,12 +37,11 @@ let explicit: LabelStore;
 
 /** Draws the Recipes of some records again. */
 function derived(recordIds: readonly number[]): Recipes {
-  const { batch, epochs, dropLast, keep, cropScale, flip, mix } = config.relabel;
+  const { batch, epochs, dropLast, keep } = config.relabel;
   const plan = labelPlan({ images: store.count, batch, epochs, pruneRatio: 0, dropLast, keep, seed });
-  const augment = { crop: cropScale === null ? null : { scale: cropScale }, flip, mix };
   return drawRecipes(recordBatches(plan, seed, recordIds), {
     seed,
-    augment,
+    augment: augmentSpec(config.relabel),
     sizes: storeSizes(store),
     inputSize: input.size,
     purposes: LABEL_STREAMS,
@@ -52,7 +52,15 @@ async function label(recipes: Recipes): Promise<{ pixelHash: string; tensors: Te
   return native.label(
     [teacher],
     store,
-    { ...EXACT, recipes, input, ensemble: 'mean', ...denseCode(recipes.offset.shape[0]! - 1), hashPixels: true },
+    {
+      ...EXACT,
+      recipes,
+      input,
+      ensemble: 'mean',
+      teacherMode: 'eval',
+      ...denseCode(recipes.offset.shape[0]! - 1),
+      hashPixels: true,
+    },
     quiet,
   ).promise;
 }
@@ -167,7 +175,7 @@ function changed(view: TensorView, at: number, to: (value: number) => number): T
   return copy;
 }
 
-test('any change of what is seen changes the hash: crop, flip, image, partner, box, order of the batches', async () => {
+test('any change of what is seen changes the hash: crop, flip, cutout, image, partner, box, order of the batches', async () => {
   const recipes = derived([0, 2, 4]); // full batches
   const { pixelHash } = await label(recipes);
   const crops = arrayOf(recipes.crop, 'I32');
@@ -180,6 +188,8 @@ test('any change of what is seen changes the hash: crop, flip, image, partner, b
       crop: changed(recipes.crop, 4 * row + 2, (h) => (h > 1 ? h - 1 : crops[4 * row]! > 0 ? 1 : h + 1)),
     },
     flip: { flip: changed(recipes.flip, row, (f) => 1 - f) },
+    'cutout width': { cutout: changed(recipes.cutout, 4 * row + 3, (w) => w - 1) },
+    'cutout colour': { cutoutColor: changed(recipes.cutoutColor, 3 * row, (level) => (level + 128) % 256) },
     image: { index: changed(recipes.index, row, (i) => (i + 1) % store.count) },
     partner: { mixIndex: changed(recipes.mixIndex, row, (i) => (i + 1) % 4) },
     'box place': {

@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { accuracyChart, bytesChart, lossChart } from '../src/report/charts.ts';
 import { formatBytes, formatMean, formatNumber, formatSeconds, formatShare } from '../src/report/format.ts';
-import { gather, pixelWidth, readGallery } from '../src/report/gather.ts';
+import { gather, readGallery } from '../src/report/gather.ts';
 import { labelReport, readReport, remakeReport, score, writeReport } from '../src/report/index.ts';
+import { pixelWidth } from '../src/report/read.ts';
 import { headlineTable, planTable, textTable } from '../src/report/table.ts';
 import { fakeReport, fakeRunFolder } from './util/run-folder.ts';
 

@@ -72,7 +72,9 @@ describe('streams', () => {
   });
 
   test('purposes are distinct and keep their numbers', () => {
-    expect(Object.values(Purpose)).toEqual([1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27]);
+    expect(Object.values(Purpose)).toEqual([
+      1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
+    ]);
   });
 
   test.each([-1n, 1n << 64n])('a seed of %s is refused', (seed) => {

@@ -2,6 +2,8 @@
 // its own with impossible parameters.
 #include "codecs/codec.h"
 #include "codecs/dense.h"
+#include "codecs/features.h"
+#include "codecs/topk.h"
 #include "core/aten.h"
 
 namespace lpld {
@@ -13,7 +15,9 @@ struct Entry {
   std::unique_ptr<Codec> (*make)(const std::string& name);
 };
 const Entry kCodecs[] = {
-    {"dense:f16", "dense:f16", make_dense},
+    {"dense:f16", "dense:f16", make_dense},   {"dense:int8", "dense:int8", make_dense},
+    {"dense:int4", "dense:int4", make_dense}, {"topk:M:mr|ms|mrs", "topk:3:ms", make_topk},
+    {"features", "features", make_features},
 };
 }  // namespace
 

@@ -28,6 +28,7 @@ Precision parse_precision(const std::string& name) {
 void apply(const Execution& execution) {
   at::set_num_threads(static_cast<int>(execution.threads));
   auto& context = at::globalContext();
+  // QUIRK(tf32): upstream leaves PyTorch's default, TF32 convolutions; changed: only where the config asks for it.
   const bool tf32 = execution.precision == Precision::Tf32;
   context.setAllowTF32CuDNN(tf32);
   context.setAllowTF32CuBLAS(tf32);
@@ -100,14 +101,14 @@ void translate(const std::function<void()>& f) {
   } catch (const Error&) {
     throw;
   } catch (const c10::OutOfMemoryError& e) {
-    throw Error(Code::Device, first_paragraph(e), "out-of-memory");
+    throw Error(Code::Device, first_paragraph(e), "memory");
   } catch (const c10::Error& e) {
     const std::string message = first_paragraph(e);
     // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "out-of-memory");
+    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "memory");
     throw Error(Code::Internal, message);
   } catch (const std::bad_alloc&) {
-    throw Error(Code::Device, "host memory is exhausted", "out-of-memory");
+    throw Error(Code::Device, "host memory is exhausted", "memory");
   } catch (const std::exception& e) {
     throw Error(Code::Internal, e.what());
   }

@@ -3,6 +3,7 @@
 #include "core/aten.h"
 #include "core/device.h"
 #include "core/kernels.h"
+#include "ops/box.h"
 #include "ops/resized_crop.h"
 
 namespace lpld {
@@ -23,7 +24,8 @@ void Recipes::check_rows() const {
              "recipes: expected offset [S + 1] and index [M], received ", offset.sizes(), " and ", index.sizes());
   const int64_t m = index.size(0);
   LPLD_CHECK(offset.size(0) >= 1 && begin(0) == 0 && offset.const_data_ptr<int32_t>()[steps()] == m &&
-                 crop.numel() == 4 * m && flip.numel() == m && mix_kind.numel() == m && mix_index.numel() == m &&
+                 crop.numel() == 4 * m && flip.numel() == m && cutout.numel() == 4 * m &&
+                 cutout_color.numel() == 3 * m && mix_kind.numel() == m && mix_index.numel() == m &&
                  mix_box.numel() == 4 * m && lambda.numel() == m,
              Data, "recipes: expected ", m, " rows in every field and offsets from 0 to ", m);
   for (int64_t step = 0; step < steps(); ++step) {
@@ -50,11 +52,13 @@ void Recipes::check(const ImageStore& store, int64_t size) const {
                    int64_t{c[1]} + c[3] <= stored.width,
                Data, "recipes: expected a crop inside ", stored.height, "x", stored.width, " at row ", row,
                ", received ", c[0], ",", c[1], " ", c[2], "x", c[3]);
-    const int32_t* b = rows<int32_t>(mix_box, row, 4);
-    LPLD_CHECK(b[0] >= 0 && b[1] >= 0 && b[2] >= 0 && b[3] >= 0 && int64_t{b[0]} + b[2] <= size &&
-                   int64_t{b[1]} + b[3] <= size && *rows<uint8_t>(mix_kind, row) <= 2,
-               Data, "recipes: expected a mix box inside ", size, "x", size, " at row ", row, ", received ", b[0], ",",
-               b[1], " ", b[2], "x", b[3]);
+    for (const at::Tensor& boxes : {cutout, mix_box}) {
+      const int32_t* b = rows<int32_t>(boxes, row, 4);
+      LPLD_CHECK(box_fits(b, size), Data, "recipes: expected a ", boxes.is_same(cutout) ? "cutout" : "mix box",
+                 " inside ", size, "x", size, " at row ", row, ", received ", b[0], ",", b[1], " ", b[2], "x", b[3]);
+    }
+    const int kind = *rows<uint8_t>(mix_kind, row);
+    LPLD_CHECK(kind <= 2, Data, "recipes: expected a mix kind of 0 to 2 at row ", row, ", received ", kind);
   }
 }
 
@@ -72,7 +76,7 @@ std::string PixelHash::hex() const {
 
 namespace {
 
-// The pixels of a batch, uint8 [B, P, P, C] on the CPU: crop, resize, flip, then CutMix from the unmixed batch.
+// The pixels of a batch, uint8 [B, P, P, C] on the CPU: crop, resize, flip, cutout, then CutMix from the unmixed batch.
 at::Tensor render_cpu(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size) {
   const int64_t from = recipes.begin(step), count = recipes.end(step) - from, channels = store.channels();
   const int64_t bytes = size * size * channels;
@@ -86,6 +90,11 @@ at::Tensor render_cpu(const ImageStore& store, const Recipes& recipes, int64_t s
       const auto& stored = store.image(image);
       resizer.resized_crop(store.pixels(image), stored.height, stored.width, channels, {c[0], c[1], c[2], c[3]},
                            *rows<uint8_t>(recipes.flip, from + i) != 0, size, size, out + i * bytes);
+      const int32_t* hole = rows<int32_t>(recipes.cutout, from + i, 4);
+      const uint8_t* color = rows<uint8_t>(recipes.cutout_color, from + i, 3);
+      for (int64_t y = hole[0]; y < hole[0] + hole[2]; ++y)
+        for (int64_t x = hole[1]; x < hole[1] + hole[3]; ++x)
+          std::copy_n(color, channels, out + i * bytes + (y * size + x) * channels);
     }
   });
   for (int64_t i = 0; i < count; ++i) {
@@ -109,6 +118,7 @@ at::Tensor render_kernel(const ImageStore& store, const Recipes& recipes, int64_
   const auto upload = [&](const at::Tensor& field) { return field.narrow(0, from, count).to(device); };
   const auto& images = store.on_device();
   const at::Tensor index = upload(recipes.index), crop = upload(recipes.crop), flip = upload(recipes.flip),
+                   cutout = upload(recipes.cutout), color = upload(recipes.cutout_color),
                    kind = upload(recipes.mix_kind), partner = upload(recipes.mix_index), box = upload(recipes.mix_box);
   const auto bytes = at::TensorOptions().dtype(at::kByte).device(device);
   at::Tensor plain = at::empty({count, size, size, store.channels()}, bytes), mixed = at::empty_like(plain);
@@ -118,6 +128,8 @@ at::Tensor render_kernel(const ImageStore& store, const Recipes& recipes, int64_
                         index.const_data_ptr<int32_t>(),
                         crop.const_data_ptr<int32_t>(),
                         flip.const_data_ptr<uint8_t>(),
+                        cutout.const_data_ptr<int32_t>(),
+                        color.const_data_ptr<uint8_t>(),
                         kind.const_data_ptr<uint8_t>(),
                         partner.const_data_ptr<int32_t>(),
                         box.const_data_ptr<int32_t>(),

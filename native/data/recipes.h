@@ -15,7 +15,7 @@ enum class MixKind : uint8_t { None = 0, CutMix = 1, Mixup = 2 };
 
 // S batches as rows; every field has M rows, offset has S + 1. See src/native.ts.
 struct Recipes {
-  at::Tensor offset, index, crop, flip, mix_kind, mix_index, mix_box, lambda;
+  at::Tensor offset, index, crop, flip, cutout, cutout_color, mix_kind, mix_index, mix_box, lambda;
   int64_t steps() const;
   int64_t begin(int64_t step) const;
   int64_t end(int64_t step) const;
@@ -41,7 +41,7 @@ class PixelHash {
 };
 
 struct Batch {
-  at::Tensor pixels;          // uint8 [B, P, P, C], cropped, flipped, CutMix pasted
+  at::Tensor pixels;          // uint8 [B, P, P, C], cropped, flipped, cut out, CutMix pasted
   at::Tensor labels;          // int64 [B] class ids of the rows
   at::Tensor partner_labels;  // int64 [B] class ids of the mix partners
   at::Tensor own_share;       // float [B] lambda

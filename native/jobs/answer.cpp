@@ -4,7 +4,8 @@
 
 namespace lpld {
 
-Teachers::Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble, const Execution& execution)
+Teachers::Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble, TeacherMode mode,
+                   const Execution& execution)
     : models_(std::move(models)), ensemble_(ensemble) {
   LPLD_CHECK(!models_.empty(), Internal, "expected at least one teacher, received none");
   const auto dtype = execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
@@ -13,7 +14,8 @@ Teachers::Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble
                "expected teachers of ", classes(), " classes on ", device(), " but received one of ",
                model->options.num_classes, " on ", model->options.device);
     model->prepare(/*training=*/false, dtype);
-    passes_.emplace_back(*model, /*training=*/false, dtype, nullptr);
+    passes_.push_back(mode == TeacherMode::Train ? Pass::with_batch_statistics(*model, dtype)
+                                                 : Pass(*model, /*training=*/false, dtype, nullptr));
   }
 }
 
@@ -50,7 +52,7 @@ Answer answer(const std::vector<std::shared_ptr<Model>>& models, const ImageStor
               const JobContext& job) {
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
-  const Teachers teachers(models, spec.ensemble, spec.execution);
+  const Teachers teachers(models, spec.ensemble, spec.mode, spec.execution);
   std::vector<at::Tensor> logits, features;
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
     job.step(step, spec.recipes.steps());

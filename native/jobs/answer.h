@@ -1,6 +1,6 @@
 #pragma once
 // answer: what one teacher or several say to replayed batches. A batch may be a mixture of two classes: the teacher is
-// asked about the mixture, so nothing is mixed in label space (methods 4.1). Teachers are frozen, in eval mode.
+// asked about the mixture, so nothing is mixed in label space (methods 4.1). Teachers are frozen.
 #include <memory>
 #include <vector>
 
@@ -17,10 +17,13 @@ namespace lpld {
 //   NormMean  each teacher's logits divided by their Frobenius norm over the batch and multiplied by the mean of the norms
 enum class Ensemble { Mean, NormMean };
 
+// What BatchNorm of a teacher normalises with: its running statistics, or those of the batch (methods 1.3), which moves none.
+enum class TeacherMode { Eval, Train };
+
 // Some teachers made ready once per job.
 class Teachers {
  public:
-  Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble, const Execution& execution);
+  Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble, TeacherMode mode, const Execution& execution);
   // x [B, C, P, P] on the device -> logits [B, K], and features [B, D] where asked; float on the CPU.
   Answer answer(const at::Tensor& x, bool features) const;
   const std::string& device() const { return models_.front()->options.device; }
@@ -38,6 +41,7 @@ struct AnswerSpec {
   Recipes recipes;
   InputSpec input;
   Ensemble ensemble;
+  TeacherMode mode;
   bool features;  // E_CONFIG for several teachers
 };
 

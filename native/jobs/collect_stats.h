@@ -3,6 +3,8 @@
 //   exact  pooled over all images and views: float64 sums, shifted by the layer's running mean
 //   ema    as published (LPLD): each batch in which a class occurs moves its row by `momentum` towards the batch's
 //          statistics of that class, starting at mean 0, variance 1 (QUIRK(ema-stats): noisy, order dependent; kept)
+//   QUIRK(ddp-stats): upstream's processes overwrite each other's statistics and keep a quarter of the images; changed: one
+//          process sees all
 //   source methods 3.2; the network normalises with its ordinary running statistics throughout
 #include "codecs/codec.h"
 #include "core/device.h"

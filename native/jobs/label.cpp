@@ -9,7 +9,7 @@ LabelResult label(const std::vector<std::shared_ptr<Model>>& models, const Image
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
   check_ids(spec.code, spec.recipes);
-  const Teachers teachers(models, spec.ensemble, spec.execution);
+  const Teachers teachers(models, spec.ensemble, spec.mode, spec.execution);
   const auto codec = open_codec(spec.code, teachers.classes(), at::kCPU);
   const bool features = codec->needs().features;
   RecordJoiner records;

@@ -10,6 +10,7 @@ struct LabelSpec {
   Recipes recipes;
   InputSpec input;
   Ensemble ensemble;
+  TeacherMode mode;
   CodeSpec code;
   bool hash_pixels;
 };

@@ -10,11 +10,11 @@ namespace lpld {
 class SynthesisSegment {
  public:
   // Checks the shapes of the spec. Throws E_INTERNAL.
-  SynthesisSegment(const SynthesizeSpec& spec, const at::Device& device);
+  SynthesisSegment(const SynthesizeSpec& spec, int64_t layers, const at::Device& device);
 
   at::Tensor view(const at::Tensor& leaf) const { return crop_flip_roll(leaf, draws_); }
-  // Moves the images by their gradient and records the iteration's losses: ce float [G], bn double [G].
-  void advance(const at::Tensor& gradient, const at::Tensor& ce, const at::Tensor& bn);
+  // Moves the images by their gradient and records the iteration's losses: ce float [G], bn double [G], layers double [L].
+  void advance(const at::Tensor& gradient, const at::Tensor& ce, const at::Tensor& bn, const at::Tensor& layers);
 
   // Whether iterations read the counter on the device: only then may one stand for another.
   bool counted() const { return counted_; }
@@ -31,7 +31,7 @@ class SynthesisSegment {
 
  private:
   const SynthesizeSpec& spec_;
-  at::Tensor x_, m_, v_, labels_, low_, high_, loss_ce_, loss_bn_;
+  at::Tensor x_, m_, v_, labels_, low_, high_, loss_ce_, loss_bn_, loss_layers_;
   bool counted_;
   SynthesisDraws draws_;
   at::Tensor rates_;  // ops/pixel_adam.h, where counted

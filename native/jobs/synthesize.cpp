@@ -30,20 +30,25 @@ class MatchTap final : public BnTap {
       first += norm->channels;
     }
   }
-  void begin() { total_ = at::Tensor(); }
-  const at::Tensor& total() const { return total_; }  // [G]
+  void begin() {
+    total_ = at::Tensor();
+    layers_.assign(mean_.size(), at::Tensor());
+  }
+  const at::Tensor& total() const { return total_; }                // [G]
+  at::Tensor layers() const { return at::stack(layers_).mean(1); }  // [L] means over groups of r_l
 
   int64_t groups(int64_t) const override { return spec_.groups; }
   void see(const BatchNorm& norm, const at::Tensor& mean, const at::Tensor& variance, int64_t) override {
     const size_t layer = size_t(norm.layer);
     at::Tensor r = bn_match({mean, variance}, mean_[layer], variance_[layer]);  // [G]
+    layers_[layer] = r.detach();
     if (norm.layer == 0) r = r * spec_.first_bn_multiplier;
     total_ = total_.defined() ? total_ + r : r;
   }
 
  private:
   const SynthesizeSpec& spec_;
-  std::vector<at::Tensor> mean_, variance_;
+  std::vector<at::Tensor> mean_, variance_, layers_;
   at::Tensor total_;
 };
 
@@ -56,7 +61,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   const at::Device device(teacher.options.device);
   apply(spec.execution);
   teacher.prepare(/*training=*/false, dtype);
-  SynthesisSegment segment(spec, device);
+  SynthesisSegment segment(spec, int64_t(teacher.norms.size()), device);
   MatchTap tap(teacher, spec, device);
   const Pass pass(teacher, /*training=*/false, dtype, &tap);
   const int64_t steps = spec.lr.numel(), groups = spec.groups;
@@ -79,7 +84,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
       loss.sum().backward();  // groups are independent: the teacher is frozen in eval mode
       gradient = leaf.grad();
     }
-    segment.advance(gradient, ce.detach(), tap.total().detach());
+    segment.advance(gradient, ce.detach(), tap.total().detach(), tap.layers());
   };
 
   if (device.is_cuda() && segment.counted()) {

@@ -26,6 +26,7 @@ struct SynthesizeSpec {
 struct SynthesizeResult {
   at::Tensor x, m, v;
   at::Tensor loss_ce, loss_bn;  // double [S, G]; loss_bn is R before r_bn
+  at::Tensor loss_layers;       // double [S, L]; mean over groups of r_l, before the first layer's multiplier
 };
 
 SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const JobContext& job);

@@ -1,5 +1,6 @@
 #pragma once
 // train: one segment of student or teacher training. State (weights, moments, step count) stays with the Model.
+// QUIRK(shard-norm): upstream's DataParallel takes BatchNorm statistics of each GPU's shard; changed: of the whole batch.
 #include <map>
 #include <optional>
 #include <string>

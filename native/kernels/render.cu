@@ -1,10 +1,11 @@
-// render: uint8 crop, Pillow-exact resize, flip and CutMix of a batch on the GPU, byte for byte what
-// ops/resized_crop.cpp and data/recipes.cpp do on the CPU: the arithmetic is ops/resample.h on both sides.
+// render: uint8 crop, Pillow-exact resize, flip, cutout and CutMix of a batch on the GPU, byte for byte what
+// ops/resized_crop.cpp and data/recipes.cpp do on the CPU: the arithmetic is ops/resample.h and ops/box.h on both sides.
 //   each thread owns one output value (row y, column x, channel c of image b); both passes are recomputed per value,
 //   since windows are a few samples wide and the source stays in cache; no shared memory
 //   earned: not measured on a device yet (no GPU at hand when it was written)
 #include "kernels/launch.h"
 #include "kernels/table.h"
+#include "ops/box.h"
 #include "ops/resample.h"
 
 namespace lpld {
@@ -33,6 +34,10 @@ struct ResizedCrop {
   LPLD_HD void operator()(int64_t i) const {
     const int64_t c = i % args.channels, x = i / args.channels % args.size;
     const int64_t y = i / (args.channels * args.size) % args.size, b = i / (args.channels * args.size * args.size);
+    if (box_holds(args.cutout + 4 * b, y, x)) {
+      args.plain[i] = args.cutout_color[3 * b + c];
+      return;
+    }
     const int32_t image = args.index[b];
     const int32_t* crop = args.crop + 4 * b;
     const int64_t stride = int64_t{args.image_size[2 * image + 1]} * args.channels;
@@ -62,9 +67,7 @@ struct CutMix {
   LPLD_HD void operator()(int64_t i) const {
     const int64_t image = args.size * args.size * args.channels;
     const int64_t b = i / image, x = i / args.channels % args.size, y = i / (args.channels * args.size) % args.size;
-    const int32_t* box = args.mix_box + 4 * b;
-    const bool pasted =
-        args.mix_kind[b] == 1 && y >= box[0] && y < box[0] + box[2] && x >= box[1] && x < box[1] + box[3];
+    const bool pasted = args.mix_kind[b] == 1 && box_holds(args.mix_box + 4 * b, y, x);
     args.mixed[i] = pasted ? args.plain[args.mix_index[b] * image + i % image] : args.plain[i];
   }
 };

@@ -131,6 +131,8 @@ struct Record {
       a.loss_ce[*a.step * a.groups + g] = double(a.ce[g]);
       a.loss_bn[*a.step * a.groups + g] = a.bn[g];
     }
+    for (int64_t l = thread; l < a.layers_count; l += kThreads)
+      a.loss_layers[*a.step * a.layers_count + l] = a.layers[l];
   }
   LPLD_HD void second(int64_t, int thread, Shared&) const {
     if (thread == 0) ++*a.step;

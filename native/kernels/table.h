@@ -15,6 +15,8 @@ struct RenderArgs {
   const int32_t* index;         // [B]
   const int32_t* crop;          // [B, 4]
   const uint8_t* flip;          // [B]
+  const int32_t* cutout;        // [B, 4]
+  const uint8_t* cutout_color;  // [B, 3]
   const uint8_t* mix_kind;      // [B]
   const int32_t* mix_index;     // [B]
   const int32_t* mix_box;       // [B, 4]
@@ -78,10 +80,11 @@ struct PixelAdamArgs {
 // Losses of the iteration into row `step`, and then the next iteration's number into it.
 struct RecordArgs {
   const float* ce;            // [G]
-  const double* bn;           // [G]
+  const double *bn, *layers;  // [G], [L]
   double *loss_ce, *loss_bn;  // [S, G]
+  double* loss_layers;        // [S, L]
   int64_t* step;              // [1]
-  int64_t groups;
+  int64_t groups, layers_count;
 };
 
 struct KernelTable {

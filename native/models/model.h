@@ -47,6 +47,9 @@ class Pass {
  public:
   Pass(const Model& model, bool training, at::ScalarType dtype, BnTap* tap)
       : model_(model), training_(training), dtype_(dtype), tap_(tap) {}
+  // A frozen model whose BatchNorms normalise with the batch's own biased statistics and leave the running ones alone:
+  // a PyTorch model in train mode, asked once. (There the running ones drift, which no answer in train mode shows.)
+  static Pass with_batch_statistics(const Model& model, at::ScalarType dtype);
   at::Tensor conv(const Conv& conv, const at::Tensor& x) const;
   at::Tensor linear(const Linear& linear, const at::Tensor& x) const;  // returns float
   // act(norm(x) + residual): the one point every architecture calls, so that implementations can fuse it.
@@ -66,6 +69,7 @@ class Pass {
   bool training_;
   at::ScalarType dtype_;
   BnTap* tap_;
+  bool batch_statistics_ = false;
 };
 
 struct ModelOptions {

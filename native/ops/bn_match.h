@@ -4,6 +4,8 @@
 //   mean     [G, C] target mean         variance  [G, C] target variance (biased)
 //   returns  [G]: |mean(x) - mean|_2 + |var(x) - variance|_2, two unsquared norms over C, biased variance over (n, H, W)
 //   gradient to x only: (g_mean + 2 g_var (x - mean(x))) / M with M = n*H*W; a zero norm has gradient zero
+//   QUIRK(bn-norms): the norms are not squared, and the biased variance meets a running variance that was built unbiased;
+//            both kept, they are the published loss
 //   throws   E_INTERNAL on rank or sizes
 //   source   SRe2L sec. 3, LPLD class-statistics hook; methods 0.4
 //   tested   test/ops/bn-match.test.ts against test/reference/bn-match.ts

@@ -1,6 +1,8 @@
 #pragma once
 // crop_flip_roll: the augmentation of synthesis: one rectangle, coin and shift per class group, differentiable in x.
 //   x        [G*n, C, P, P] float
+//   QUIRK(one-view): upstream shares one rectangle, coin and shift among all images of a batch (its own comment doubts it);
+//            kept: views of their own would decorrelate the statistics that are matched
 //   crop     int32 [S, G, 4] top, left, height, width in px; resized to P x P (bilinear, align_corners = false)
 //   flip     uint8 [S, G] horizontal, after the resize
 //   roll     int32 [S, G, 2] circular shift in rows and columns, last

@@ -3,6 +3,7 @@
 //   x, m, v  [N, C, P, P] float       grad like x
 //   low, high [C] bounds of each channel in normalised space, on the device of x
 //   step     >= 1 (bias correction); in the second form the row of a table that a counter on the device names
+//   QUIRK(late-clamp): the clamp comes after the step, so iterate 0 is seen unclamped and the moments never hear of it; kept
 //   source   methods 0.5 steps 4 and 5: betas (.5, .9), eps 1e-8, no weight decay; the clamp does not touch m, v
 //   tested   test/ops/optimizer.test.ts against test/reference/optimizer.ts; the kernel in test/kernels.test.ts
 #include <ATen/core/Tensor.h>

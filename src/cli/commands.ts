@@ -2,10 +2,12 @@
 
 import { addData } from './data.ts';
 import { addDoctor } from './doctor.ts';
+import { addExport } from './export.ts';
 import { addImport } from './import.ts';
 import { addInspect } from './inspect.ts';
 import { addInstall } from './install.ts';
 import type { AddCommand } from './io.ts';
+import { addMerge } from './merge.ts';
 import { addPresets } from './presets.ts';
 import { addReport } from './report.ts';
 import { addRun } from './run.ts';
@@ -14,11 +16,13 @@ import { addStages } from './stage.ts';
 export const COMMANDS: readonly AddCommand[] = [
   addRun,
   addStages, // one command per line of the stage table
+  addMerge,
   addInspect,
   addReport,
   addPresets,
   addData,
   addImport,
+  addExport,
   addInstall,
   addDoctor,
 ];

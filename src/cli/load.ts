@@ -6,6 +6,7 @@ import type { Services } from './services.ts';
 /** Loads the stage table (no native code) and wires everything else lazily. */
 export async function loadServices(): Promise<Services> {
   const { STAGES } = await import('../stages/index.ts');
+  const { EXPORT_FORMATS, IMPORT_FORMATS } = await import('../interchange/index.ts');
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
     version: string;
   };
@@ -17,6 +18,7 @@ export async function loadServices(): Promise<Services> {
     runPipeline: async (config, options) => (await import('../run.ts')).runPipeline(config, options),
     planPipeline: async (config, options) => (await import('../run.ts')).planPipeline(config, options),
     runStage: async (stage, config, options) => (await import('../run.ts')).runStage(stage, config, options),
+    mergeShards: async (dirs, options) => (await import('../merge.ts')).mergeShards(dirs, options),
     openArtifact: async (dir, options) => (await import('../artifact.ts')).openArtifact(dir, options),
     doctor: async () => {
       const { diagnose, renderDoctor } = await import('../doctor.ts');
@@ -38,6 +40,10 @@ export async function loadServices(): Promise<Services> {
       const tensors = await readWeights(file);
       return { tensors: Object.keys(tensors).length, ...(await writeSafetensors(out, tensors)) };
     },
+    compareSets: async (folders, out) => (await import('../report/compare.ts')).compareSets(folders, out),
+    exchangeFormats: () => ({ exports: EXPORT_FORMATS, imports: IMPORT_FORMATS }),
+    exportData: async (options) => (await import('../export.ts')).exportData(options),
+    importData: async (options) => (await import('../import.ts')).importData(options),
     remakeReport: async (out, compare) => (await import('../report/index.ts')).remakeReport(out, compare),
   };
 }

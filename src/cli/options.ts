@@ -76,6 +76,7 @@ function coerce(text: string, leaf: Leaf): unknown {
     if (v.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
     if (v.type === 'array') {
       const parts = text === '' ? [] : text.split(',');
+      if (leaf.ranges === true) return parts.flatMap((part) => spread(part).map((id) => coerce(id, v.items || {})));
       return parts.map((part, i) => coerce(part, v.prefixItems?.[i] ?? (v.items || {})));
     }
     if (v.type === 'object') return parseYaml(text);
@@ -83,7 +84,15 @@ function coerce(text: string, leaf: Leaf): unknown {
   return text;
 }
 
+/** `3-5` as 3, 4, 5; anything else, and more than a million, as it is. */
+function spread(part: string): string[] {
+  const [low = Number.NaN, high = Number.NaN] = /^\d+-\d+$/.test(part) ? part.split('-').map(Number) : [];
+  if (!(low <= high && high - low < 1e6)) return [part];
+  return Array.from({ length: high - low + 1 }, (_, i) => String(low + i));
+}
+
 function metavar(leaf: Leaf): string {
+  if (leaf.ranges === true) return 'a,b-c,...';
   const kinds = alternatives(leaf).map((form) => form.type);
   if (kinds.includes('array')) return 'a,b,...';
   if (kinds.includes('integer')) return 'n';
@@ -148,6 +157,7 @@ export interface Globals {
   readonly memory?: number;
   readonly deterministic?: boolean;
   readonly saveEvery?: number;
+  readonly snapshotEvery?: number;
   readonly progress?: ProgressMode;
   readonly quiet?: boolean;
   readonly json?: boolean;
@@ -155,15 +165,16 @@ export interface Globals {
   readonly precision?: string;
 }
 
-/** Bytes from `8G`, `512M`, `1.5 GiB` or a plain number; K, M, G, T are powers of 1024. */
-export function parseBytes(text: string): number {
+/** Bytes from `8G`, `512M`, `1.5 GiB` or a plain number; K, M, G, T are powers of 1024. `flag` is named in errors. */
+export function parseBytes(text: string, flag = '--memory'): number {
   const match = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*$/i.exec(text);
   const bytes = match ? Math.floor(Number(match[1]) * 1024 ** ' KMGT'.indexOf((match[2] || ' ').toUpperCase())) : 0;
-  if (!(bytes > 0)) throw new LpldError('E_CONFIG', expected('a size such as 8G or 512M', '--memory', text));
+  if (!(bytes > 0)) throw new LpldError('E_CONFIG', expected('a size such as 8G or 512M', flag, text));
   return bytes;
 }
 
-function integer(name: string, low: number): (text: string) => number {
+/** A parser of integers for an option; `name` is what errors call it. */
+export function integer(name: string, low: number): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
     if (Number.isSafeInteger(value) && value >= low) return value;
@@ -191,11 +202,17 @@ export function addGlobals(program: Command): void {
     new Option('--threads <n>', `CPU threads (integer >= 1; default: all, ${availableParallelism()} here)`).argParser(
       integer('--threads', 1),
     ),
-    new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser(parseBytes),
+    new Option('--memory <bytes>', 'memory budget, e.g. 8G (default: most of what is free)').argParser((text) =>
+      parseBytes(text),
+    ),
     new Option('--deterministic', 'bit-equal results on this machine, slower (default: off)'),
     new Option('--save-every <seconds>', 'least seconds between saves of resumable state (default: 20)').argParser(
       seconds,
     ),
+    new Option(
+      '--snapshot-every <n>',
+      'write a picture of the images in the making every n iterations of synthesis (integer >= 1; default: none)',
+    ).argParser(integer('--snapshot-every', 1)),
     new Option('--seed <n>', "seed of everything drawn (integer >= 0; default: the config's)").argParser(
       integer('--seed', 0),
     ),
@@ -213,8 +230,15 @@ export function addGlobals(program: Command): void {
 }
 
 export function runtimeOf(globals: Globals): RuntimeOptions {
-  const { device, threads = null, memory = null, deterministic = false, saveEvery = null } = globals;
-  return { device, threads, memory, deterministic, saveSeconds: saveEvery };
+  const {
+    device,
+    threads = null,
+    memory = null,
+    deterministic = false,
+    saveEvery = null,
+    snapshotEvery = null,
+  } = globals;
+  return { device, threads, memory, deterministic, saveSeconds: saveEvery, snapshotEvery };
 }
 
 export function progressOf(globals: Globals, io: Io): ProgressSink {

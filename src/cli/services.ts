@@ -5,8 +5,11 @@ import type { z } from 'zod';
 import type { Config } from '../config.ts';
 import type { FetchOptions, Source } from '../datasets/fetch.ts';
 import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
+import type { Exported, ExportOptions } from '../export.ts';
+import type { ImportOptions } from '../import.ts';
 import type { InstallOptions } from '../install.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
+import type { MergeOptions } from '../merge.ts';
 import type { RunReport } from '../report/index.ts';
 import type { PlannedStage } from '../report/table.ts';
 import type { RunOptions, StageOptions } from '../stage-runner.ts';
@@ -52,6 +55,8 @@ export interface Services {
   runPipeline(config: Config, options: RunOptions): Promise<RunReport>;
   planPipeline(config: Config, options: RunOptions): Promise<{ readonly stages: readonly PlannedStage[] }>;
   runStage(stage: StageName, config: Config, options: StageOptions): Promise<MadeArtifact>;
+  /** Joins the artifacts of `synthesize --shard I/N`. */
+  mergeShards(dirs: readonly string[], options: MergeOptions): Promise<MadeArtifact>;
   openArtifact(dir: string, options: { verify: boolean }): Promise<MadeArtifact>;
   doctor(): Promise<Diagnosis>;
   install(options: InstallOptions): Promise<Pick<LibtorchLocation, 'root' | 'version' | 'cuda'>>;
@@ -65,5 +70,14 @@ export interface Services {
     file: string,
     out: string,
   ): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
+  /** Writes one page with the images of several run folders side by side. */
+  compareSets(folders: readonly string[], out: string): Promise<string>;
+  /** Formats of `export` and of `import --format`. */
+  exchangeFormats(): {
+    readonly exports: readonly { readonly name: string; readonly summary: string; readonly holds: string }[];
+    readonly imports: readonly { readonly name: string; readonly summary: string; readonly holds: string }[];
+  };
+  exportData(options: ExportOptions): Promise<Exported>;
+  importData(options: ImportOptions): Promise<MadeArtifact>;
   remakeReport(out: string, compare: readonly string[]): Promise<string>;
 }

@@ -101,6 +101,30 @@ export async function encodeImage(
   return encoding === 'jpeg' ? image.jpeg(jpeg).toBuffer() : image.png().toBuffer();
 }
 
+const GAP = 2; // px between images of a grid
+
+/**
+ * Encodes equal square images side by side as one PNG, 2 white px between them.
+ *
+ * @param rows - images [size, size, channels] uint8 of each row; rows may differ in length, one has at least one image
+ */
+export async function encodeGrid(
+  rows: readonly (readonly Uint8Array[])[],
+  size: number,
+  channels: 1 | 3,
+): Promise<Uint8Array> {
+  const step = size + GAP;
+  const width = step * Math.max(...rows.map((row) => row.length)) - GAP;
+  const height = step * rows.length - GAP;
+  const canvas = new Uint8Array(height * width * channels).fill(255);
+  const line = size * channels;
+  for (const [r, row] of rows.entries())
+    for (const [c, image] of row.entries())
+      for (let y = 0; y < size; y++)
+        canvas.set(image.subarray(y * line, (y + 1) * line), ((r * step + y) * width + c * step) * channels);
+  return encodeImage(canvas, height, width, channels, 'png');
+}
+
 function pipeline(image: Sharp, { colour, depth }: Header): Sharp {
   if (colour === 'cmyk') return image.pipelineColourspace('cmyk').toColourspace('cmyk').raw();
   const opaque = image.removeAlpha();

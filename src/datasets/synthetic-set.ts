@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { openArtifact } from '../artifact.ts';
+import { expected, LpldError } from '../errors.ts';
 import { checkNames } from './classes.ts';
 import { dataError } from './files.ts';
 import type { ImageEncoding } from './images.ts';
@@ -25,6 +26,9 @@ export const setDescription = z.object({
   encoding: z.enum(['jpeg', 'png']),
 });
 export type SetDescription = z.infer<typeof setDescription>;
+
+/** What a part of a set holds in place of set.json: nothing may take it for a set. */
+export const SHARD_FILE = 'shard.json';
 
 const IMAGE = /^images\/(\d{4,})\/(\d{3,})\.(jpg|png)$/;
 
@@ -54,13 +58,21 @@ export function imageName(classId: number, id: number, encoding: ImageEncoding):
  *
  * @param dir - the artifact's folder
  * @param options.verify - hash every file and compare with the manifest
- * @throws {LpldError} E_DATA with details.path: a file missing, of another size or hash, or not as set.json says
+ * @throws {LpldError} E_DATA with details.path: a file missing, of another size or hash, or not as set.json says;
+ *   E_MISMATCH for a shard, which is a part of a set
  */
 export async function openSyntheticSet(
   dir: string,
   options: { readonly verify?: boolean } = {},
 ): Promise<SyntheticDataset> {
   const { manifest } = await openArtifact(dir, options);
+  if (manifest.files.some((file) => file.path === SHARD_FILE)) {
+    const { shard } = manifest.summary as { shard?: unknown };
+    const advice = 'join all shards first: lpld-native merge SHARD... --teacher DIR --out DIR';
+    throw new LpldError('E_MISMATCH', expected('a whole set of images', 'images', `shard ${shard} of one`, advice), {
+      path: dir,
+    });
+  }
   const manifestPath = join(dir, 'manifest.json');
   const setPath = join(dir, 'set.json');
   const entries = new Map(manifest.files.map((file) => [file.path, file]));

@@ -23,6 +23,11 @@ export interface PickleHost {
   readonly globals: ReadonlyMap<string, ((args: readonly Value[]) => Value) | null>;
   /** Called for BINPERSID. */
   persistent(id: Value): Value;
+  /** Called for BUILD on anything but a dict; false refuses the state. Without it every such state is refused. */
+  readonly setState?: (target: Value, state: Value) => boolean;
+  /** What the file may hold, and what to do when it holds more; weights where they are absent. */
+  readonly holds?: string;
+  readonly advice?: string;
 }
 
 const MARK = Symbol('mark');
@@ -136,7 +141,8 @@ class Machine {
   }
 
   global(name: string): void {
-    if (!this.host.globals.has(name)) this.refuse('weights only', 'a name in the pickle', name, ADVICE);
+    if (!this.host.globals.has(name))
+      this.refuse(this.host.holds ?? 'weights only', 'a name in the pickle', name, this.advice);
     this.stack.push(new Global(name));
   }
 
@@ -145,13 +151,19 @@ class Machine {
     const callee = this.pop();
     if (!(callee instanceof Global) || !Array.isArray(args)) this.refuse('a known name', 'REDUCE', typeof callee);
     const call = this.host.globals.get(callee.name);
-    this.stack.push(call ? call(args) : this.refuse('a function', 'REDUCE', callee.name, ADVICE));
+    this.stack.push(call ? call(args) : this.refuse('a function', 'REDUCE', callee.name, this.advice));
   }
 
   /** State given to an object. Dicts may carry attributes (a state dict's _metadata); they are dropped. */
   build(): void {
-    this.pop();
-    if (!(this.top() instanceof Dict)) this.refuse('a dict', 'BUILD', 'another object', ADVICE);
+    const state = this.pop();
+    const target = this.top();
+    if (target instanceof Dict || this.host.setState?.(target, state) === true) return;
+    this.refuse('a dict', 'BUILD', 'another object', this.advice);
+  }
+
+  get advice(): string {
+    return this.host.advice ?? ADVICE;
   }
 }
 
@@ -225,7 +237,7 @@ export function readPickle(bytes: Uint8Array, at: number, host: PickleHost): { v
     if (opcode === 0x2e) break;
     const step = OPCODES.get(opcode);
     if (step === undefined)
-      return machine.refuse('an opcode of a weights file', 'the pickle', `0x${opcode.toString(16)}`, ADVICE);
+      return machine.refuse('an opcode of a weights file', 'the pickle', `0x${opcode.toString(16)}`, machine.advice);
     step(machine);
   }
   return { value: machine.pop(), end: machine.at };

@@ -60,9 +60,15 @@ function refuse(path: string, what: string, name: string, received: unknown, adv
 const isCount = (v: Value | undefined): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0;
 const isSizes = (v: Value | undefined): v is number[] => Array.isArray(v) && v.length <= MAX_RANK && v.every(isCount);
 
-/** The names and storages a weights file may mention. */
+/** What a file may hold besides tensors, dicts, lists and plain values. */
+export type TorchExtension = Pick<PickleHost, 'globals' | 'setState' | 'holds' | 'advice'>;
+
+/** The names and storages a file of tensors may mention. */
 class TorchHost implements PickleHost {
   readonly path: string;
+  readonly setState?: (target: Value, state: Value) => boolean;
+  readonly holds?: string;
+  readonly advice?: string;
   readonly storages = new Map<string, Storage>();
   readonly tensors: StoredTensor[] = [];
   readonly globals: PickleHost['globals'];
@@ -70,8 +76,11 @@ class TorchHost implements PickleHost {
   readonly #budget: number;
   #bytes = 0;
 
-  constructor(path: string, fileBytes: number) {
+  constructor(path: string, fileBytes: number, extension: TorchExtension | null) {
     this.path = path;
+    if (extension?.setState !== undefined) this.setState = extension.setState;
+    if (extension?.holds !== undefined) this.holds = extension.holds;
+    if (extension?.advice !== undefined) this.advice = extension.advice;
     this.#budget = 4 * fileBytes + (1 << 24);
     this.globals = new Map<string, ((args: readonly Value[]) => Value) | null>([
       ['collections.OrderedDict', (args) => this.#orderedDict(args)],
@@ -79,6 +88,7 @@ class TorchHost implements PickleHost {
       ['torch._utils._rebuild_tensor_v2', (args) => this.#tensor(args)],
       ['torch._utils._rebuild_parameter', (args) => this.#parameter(args)],
       ...Object.keys(STORAGES).map((name) => [name, null] as const),
+      ...(extension?.globals ?? []),
     ]);
   }
 
@@ -160,7 +170,12 @@ export function materialize({ storage, offset, shape, strides }: StoredTensor): 
   return { dtype, shape, data };
 }
 
-async function readZip(handle: FileHandle, size: number, path: string): Promise<Value> {
+async function readZip(
+  handle: FileHandle,
+  size: number,
+  path: string,
+  extension: TorchExtension | null,
+): Promise<Value> {
   const { entries, read } = await openZip(handle, size, path);
   const pickled = [...entries.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
   if (pickled.length !== 1) refuse(path, 'one data.pkl', 'a PyTorch zip file', pickled.length);
@@ -171,7 +186,7 @@ async function readZip(handle: FileHandle, size: number, path: string): Promise<
   const entry = entries.get(pickled[0]!)!;
   if (entry.uncompressedSize > MAX_PICKLE_BYTES)
     refuse(path, `at most ${MAX_PICKLE_BYTES} bytes`, 'data.pkl', entry.uncompressedSize);
-  const host = new TorchHost(path, size);
+  const host = new TorchHost(path, size, extension);
   const { value } = readPickle(await read(entry), 0, host);
   for (const storage of host.used()) {
     const stored = entries.get(`${root}data/${storage.key}`);
@@ -183,9 +198,14 @@ async function readZip(handle: FileHandle, size: number, path: string): Promise<
   return value;
 }
 
-async function readLegacy(handle: FileHandle, size: number, path: string): Promise<Value> {
+async function readLegacy(
+  handle: FileHandle,
+  size: number,
+  path: string,
+  extension: TorchExtension | null,
+): Promise<Value> {
   const head = await readAt(handle, 0, Math.min(size, MAX_PICKLE_BYTES), path);
-  const host = new TorchHost(path, size);
+  const host = new TorchHost(path, size, extension);
   const magic = readPickle(head, 0, host);
   if (magic.value !== LEGACY_MAGIC) refuse(path, 'the magic number of torch.save', 'the file', String(magic.value));
   const protocol = readPickle(head, magic.end, host);
@@ -216,18 +236,19 @@ async function readLegacy(handle: FileHandle, size: number, path: string): Promi
 
 /**
  * Reads a file that torch.save wrote.
+ * @param extension - names allowed besides those of tensors; null for a file of weights
  * @returns the pickled object; tensors in it are StoredTensor, whose storages are loaded
  * @throws {LpldError} E_DATA with details.path: another format, a name that is not whitelisted, anything out of bounds
  */
-export async function readTorchFile(path: string): Promise<Value> {
+export async function readTorchFile(path: string, extension: TorchExtension | null = null): Promise<Value> {
   let handle: FileHandle | undefined;
   try {
     handle = await open(path, 'r');
     const { size } = await handle.stat();
     const first = await readAt(handle, 0, Math.min(size, 4), path);
-    if (first[0] === 0x50 && first[1] === 0x4b) return await readZip(handle, size, path);
+    if (first[0] === 0x50 && first[1] === 0x4b) return await readZip(handle, size, path, extension);
     if (first[0] !== 0x80) refuse(path, 'a file of torch.save', 'weights', `first bytes ${[...first]}`);
-    return await readLegacy(handle, size, path);
+    return await readLegacy(handle, size, path, extension);
   } catch (thrown) {
     if (thrown instanceof LpldError || (thrown as { code?: unknown })?.code !== undefined)
       throw fileError(thrown, path);

@@ -1,7 +1,9 @@
 // SRe2L (squeeze, recover, relabel): a group is one image of each of up to `batch` consecutive classes, matched with the
 // teacher's running statistics of the whole dataset. Image id i of every class is made in round i; images of one class
 // never see each other, which is the likeness within a class that LPLD criticises.
-// Source: methods 1.2 (the single-process script; the multi-process variant groups differently and is not followed).
+// Source: methods 1.2. QUIRK(sampler-batches): upstream's multi-process variant puts several images of few classes into a
+// batch; not followed: the single-process script is the method. QUIRK(short-block): a last block below the batch size
+// crashes upstream's L2 prior; changed: it is a smaller group.
 
 import { expected, LpldError } from '../errors.ts';
 import type { Method } from './index.ts';

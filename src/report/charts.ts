@@ -8,18 +8,18 @@ import type { EChartsCoreOption } from 'echarts/core';
 import { init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
 import { formatBytes, formatNumber } from './format.ts';
-import type { Series } from './gather.ts';
+import type { Series } from './read.ts';
 
 use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, LegendComponent, MarkLineComponent, SVGRenderer]);
 
 const WIDTH = 720;
 
 // placeholder -> CSS variable of report.html
-const INK = '#000001';
-const MUTED = '#000002';
+export const INK = '#000001';
+export const MUTED = '#000002';
 const RULE = '#000003';
 const PAPER = '#000004';
-const PALETTE = ['#000011', '#000012', '#000013', '#000014', '#000015', '#000016'];
+export const PALETTE = ['#000011', '#000012', '#000013', '#000014', '#000015', '#000016'];
 const VARIABLES: readonly (readonly [string, string])[] = [
   [INK, 'ink'],
   [MUTED, 'muted'],
@@ -28,7 +28,7 @@ const VARIABLES: readonly (readonly [string, string])[] = [
   ...PALETTE.map((color, i) => [color, `c${i + 1}`] as const),
 ];
 
-function draw(height: number, label: string, option: EChartsCoreOption): string {
+export function draw(height: number, label: string, option: EChartsCoreOption): string {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height });
   try {
     chart.setOption({ animation: false, color: PALETTE, textStyle: { color: INK, fontFamily: 'inherit' }, ...option });
@@ -43,7 +43,7 @@ function draw(height: number, label: string, option: EChartsCoreOption): string 
   }
 }
 
-function axis(name: string, extra: object): object {
+export function axis(name: string, extra: object): object {
   return {
     name,
     nameLocation: 'middle',

@@ -4,11 +4,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { extname, join, relative, sep } from 'node:path';
 import type { RunReport } from './index.ts';
-
-export interface Series {
-  readonly name: string;
-  readonly points: readonly (readonly [number, number])[];
-}
+import { classNames, pixelWidth, readCurves, type Series } from './read.ts';
+import { readSynthesis, type SynthesisFacts } from './synthesis.ts';
 
 export interface Curves {
   readonly folder: string; // of the artifact, relative to the run folder
@@ -27,11 +24,13 @@ export interface Gallery {
   readonly shown: number;
   readonly total: number;
   readonly width: number; // px of the first image, 0 where it cannot be told
+  readonly names: readonly string[]; // of all classes by id; empty where set.json is absent
 }
 
 export interface RunFolder {
   readonly curves: readonly Curves[];
   readonly gallery: Gallery;
+  readonly synthesis: SynthesisFacts;
   readonly labelBytes: Readonly<Record<string, number>>; // part of the store -> bytes
 }
 
@@ -51,19 +50,9 @@ export async function gather(out: string, report: RunReport): Promise<RunFolder>
   return {
     curves,
     gallery: await readGallery(join(out, 'synthesize')),
+    synthesis: await readSynthesis(join(out, 'synthesize')),
     labelBytes: report.labels.breakdown ?? (await fileSizes(out, folders.includes('prune') ? 'prune' : 'relabel')),
   };
-}
-
-async function readCurves(path: string): Promise<Omit<Curves, 'folder'>> {
-  const parsed = (await readJson(path)) as { x?: unknown; series?: unknown } | null;
-  const x = typeof parsed?.x === 'string' ? parsed.x : 'step';
-  if (!Array.isArray(parsed?.series)) return { x, series: [] };
-  const series = (parsed.series as Series[])
-    .filter((s) => typeof s?.name === 'string' && Array.isArray(s.points))
-    .map((s) => ({ name: s.name, points: s.points.filter((p) => Number.isFinite(p?.[0]) && Number.isFinite(p?.[1])) }))
-    .filter((s) => s.points.length > 0);
-  return { x, series };
 }
 
 /**
@@ -114,33 +103,8 @@ export async function readGallery(
     shown: classes.reduce((n, group) => n + group.uris.length, 0),
     total: classes.reduce((n, group) => n + group.total, 0),
     width,
+    names,
   };
-}
-
-/** Class names of a SyntheticSet's set.json, by class id; empty where there is none. */
-async function classNames(folder: string): Promise<string[]> {
-  const { classNames: names } = ((await readJson(join(folder, 'set.json'))) ?? {}) as { classNames?: unknown };
-  return Array.isArray(names) && names.every((name) => typeof name === 'string') ? names : [];
-}
-
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8'));
-  } catch {
-    return null;
-  }
-}
-
-/** Width in px from a PNG's IHDR or a JPEG's frame header; 0 for anything else. */
-export function pixelWidth(bytes: Buffer): number {
-  if (bytes.length >= 24 && bytes.toString('latin1', 1, 4) === 'PNG') return bytes.readUInt32BE(16);
-  if (bytes.length < 4 || bytes.readUInt16BE(0) !== 0xffd8) return 0;
-  for (let at = 2; at + 9 <= bytes.length && bytes[at] === 0xff; at += 2 + bytes.readUInt16BE(at + 2)) {
-    const marker = bytes[at + 1] ?? 0;
-    const isFrame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
-    if (isFrame) return bytes.readUInt16BE(at + 7);
-  }
-  return 0;
 }
 
 async function fileSizes(out: string, folder: string): Promise<Record<string, number>> {

@@ -7,7 +7,8 @@ import { type AccuracyPoint, accuracyChart, bytesChart, lossChart } from './char
 import { formatBytes, formatMean, formatRatio, formatSeconds, formatShare } from './format.ts';
 import type { Curves, Gallery, RunFolder } from './gather.ts';
 import type { RunReport } from './index.ts';
-import { STYLE } from './style.ts';
+import { escapeHtml, page, table } from './page.ts';
+import { layersPart, similarityPart, snapshotsPart } from './synthesis-html.ts';
 import { headline } from './table.ts';
 
 const SERIES_DRAWN = 40;
@@ -28,26 +29,16 @@ export function renderHtml(report: RunReport, folder: RunFolder, others: readonl
     others.length > 0 ? comparison([report, ...others]) : '',
     accuracy(report, others),
     gallery(folder.gallery),
+    similarityPart(folder.synthesis.similarity, folder.gallery.names),
+    snapshotsPart(folder.synthesis),
     curves(folder.curves),
+    layersPart(folder.synthesis.layers),
     labelBytes(folder.labelBytes),
     stages(report),
     '<h2>Config</h2>',
     `<pre>${escapeHtml(stringify(report.config ?? {}).trimEnd())}</pre>`,
   ];
-  const policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
-  return [
-    '<!doctype html>',
-    '<html lang="en"><head><meta charset="utf-8">',
-    `<meta http-equiv="Content-Security-Policy" content="${policy}">`,
-    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    `<title>${escapeHtml(title)}</title><style>${STYLE}</style></head>`,
-    `<body><main>\n${body.filter((part) => part !== '').join('\n')}\n</main></body></html>\n`,
-  ].join('\n');
-}
-
-function escapeHtml(text: string): string {
-  const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
-  return text.replace(/[&<>"']/g, (c) => entities[c] ?? c);
+  return page(title, body);
 }
 
 function nameOf(report: RunReport): string {
@@ -75,13 +66,6 @@ function hero(report: RunReport): string {
     [formatRatio(report.labels.compression), 'smaller than dense labels'],
   ];
   return `<div class="hero">${cards.map(([value, what]) => `<div><b>${value}</b><span>${what}</span></div>`).join('')}</div>`;
-}
-
-function table(header: readonly string[], rows: readonly (readonly string[])[], classes: readonly string[]): string {
-  const open = (tag: string, c: number): string => (classes[c] ? `<${tag} class="${classes[c]}">` : `<${tag}>`);
-  const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((text, c) => `${open(tag, c)}${escapeHtml(text.replace(/^>/, ''))}</${tag}>`).join('')}</tr>`;
-  return `<div class="wide"><table><thead>${cells('th', header)}</thead><tbody>${rows.map((row) => cells('td', row)).join('')}</tbody></table></div>`;
 }
 
 function comparison(reports: readonly RunReport[]): string {

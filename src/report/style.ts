@@ -30,9 +30,15 @@ svg text { font-family: inherit; }
 .class { display: grid; grid-template-columns: var(--label) 1fr; gap: 12px; align-items: center; padding: 4px 0; }
 .class > span { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
 .class > div { display: grid; grid-template-columns: repeat(10, minmax(0, 1fr)); gap: 4px; }
+.side { display: grid; grid-template-columns: max-content repeat(var(--sets), minmax(0, 1fr)); gap: 6px 16px; align-items: center; }
+.side > span { color: var(--muted); font-size: 13px; max-width: 12ch; overflow-wrap: anywhere; } .side > b { font-size: 13px; }
+.side > div { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 3px; }
+.side img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--panel); border-radius: 2px; display: block; }
 .classes { margin-top: 16px; }
 .class img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--panel); border-radius: 3px; display: block; }
 img.px { image-rendering: pixelated; }
+.shots { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 16px 12px; } .shots figure { margin: 0; }
+.shots img { width: 100%; display: block; border-radius: 3px; } figcaption { color: var(--muted); font-size: 13px; padding-top: 4px; }
 @media (max-width: 600px) { main { padding: 24px 16px 48px; } h1 { font-size: 23px; } .hero b { font-size: 21px; }
   .hero { grid-template-columns: 1fr 1fr; } .class { grid-template-columns: 1fr; gap: 2px; padding: 6px 0; }
   .class > div { grid-template-columns: repeat(5, minmax(0, 1fr)); } figure { overflow-x: auto; } figure svg { min-width: 560px; } }

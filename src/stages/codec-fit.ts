@@ -2,7 +2,16 @@
 // and, where the codec asks, to every whole image. What is fitted is stored once (basis.safetensors) and hashed with it.
 // Source: DESIGN section 7 (codec contract).
 
-import type { AnswerResult, CodeSpec, Ensemble, InputSpec, NativeImageStore, NativeModel, Recipes } from '../native.ts';
+import type {
+  AnswerResult,
+  CodeSpec,
+  Ensemble,
+  InputSpec,
+  NativeImageStore,
+  NativeModel,
+  Recipes,
+  TeacherMode,
+} from '../native.ts';
 import { evaluationRecipes, type ImageSizes } from '../recipe.ts';
 import { type TensorMap, tensor } from '../tensor.ts';
 import { execution, runJob } from './shared.ts';
@@ -25,6 +34,7 @@ export async function fitCodec(
   options: {
     readonly teachers: readonly NativeModel[];
     readonly ensemble: Ensemble;
+    readonly teacherMode: TeacherMode;
     readonly store: NativeImageStore;
     readonly sizes: ImageSizes;
     readonly input: InputSpec;
@@ -35,10 +45,10 @@ export async function fitCodec(
   },
 ): Promise<TensorMap> {
   const { codec, batch, precision } = config.relabel;
-  const { teachers, ensemble, store, input } = options;
+  const { teachers, ensemble, teacherMode, store, input } = options;
   const needs = native.codecNeeds(codec);
   const answers = (recipes: Recipes): Promise<AnswerResult> => {
-    const spec = { ...execution(runtime, precision), recipes, input, ensemble, features: needs.features };
+    const spec = { ...execution(runtime, precision), recipes, input, ensemble, teacherMode, features: needs.features };
     return runJob(
       runtime.signal,
       (on) => native.answer(teachers, store, spec, on),

@@ -4,6 +4,7 @@
 
 import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
+import { LABELS_FILE } from '../label-format.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
@@ -11,7 +12,7 @@ import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
 import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
-import { type AugmentConfig, augmentSpec } from './training.ts';
+import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
 import type { StageContext } from './types.ts';
 
 export interface Pool {
@@ -21,15 +22,12 @@ export interface Pool {
   readonly labels: LabelStore | null; // null for hard targets
 }
 
-/** The label pool, checked against the images it was made from. */
-export async function openPool(
-  { inputs, config }: StageContext,
-  set: Pick<Dataset, 'train' | 'classNames'>,
-): Promise<Pool> {
-  const artifact = inputs.labels!;
-  const labels = await LabelStore.open(artifact);
+/**
+ * The pool that a label store holds.
+ * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation
+ */
+export function poolOf(labels: LabelStore): Pool {
   const { seed, streamVersion, augment } = labels.index;
-  const made = storedPlan(labels.index);
   if (streamVersion !== STREAM_VERSION && labels.index.recipes === 'derived')
     throw new LpldError(
       'E_MISMATCH',
@@ -40,6 +38,28 @@ export async function openPool(
         'read them with the version that made them',
       ),
     );
+  const drawn = augmentTable.safeParse(augment);
+  if (!drawn.success)
+    throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
+      path: labels.artifact.path(LABELS_FILE),
+    });
+  const plan = labelPlan({ ...storedPlan(labels.index), seed: BigInt(seed) });
+  return {
+    plan: { ...plan, recordIds: labels.recordIds },
+    seed: BigInt(seed),
+    augment: drawn.data,
+    labels,
+  };
+}
+
+/** The label pool, checked against the images it was made from. */
+export async function openPool(
+  { inputs, config }: StageContext,
+  set: Pick<Dataset, 'train' | 'classNames'>,
+): Promise<Pool> {
+  const artifact = inputs.labels!;
+  const labels = await LabelStore.open(artifact);
+  const made = storedPlan(labels.index);
   const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
   const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
   const shown = ({ images, classes, size }: typeof want) =>
@@ -57,13 +77,7 @@ export async function openPool(
         path: artifact.dir,
       },
     );
-  const plan = labelPlan({ ...made, seed: BigInt(seed) });
-  return {
-    plan: { ...plan, recordIds: labels.recordIds },
-    seed: BigInt(seed),
-    augment: augment as AugmentConfig,
-    labels,
-  };
+  return poolOf(labels);
 }
 
 /** Hard labels need no store: the same Recipes in order, nothing pruned. */

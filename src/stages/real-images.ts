@@ -11,6 +11,8 @@ import type { StageContext, Summary } from './types.ts';
 /** Draws, decodes, cuts and encodes the images. @throws {LpldError} E_CONFIG where a class has fewer than ipc images */
 export async function takeReal({ config, native, runtime, draft, dataset, progress }: StageContext): Promise<Summary> {
   const { ipc, classes: wanted, encoding } = config.synthesize;
+  if (config.synthesize.shard !== null)
+    throw new LpldError('E_CONFIG', expected('none for real images', 'synthesize.shard', config.synthesize.shard));
   const facts = factsOf(dataset!, config);
   const { train } = dataset!;
   const byClass: number[][] = facts.classNames.map(() => []);

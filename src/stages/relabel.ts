@@ -12,18 +12,9 @@ import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { codeOf, fitCodec } from './codec-fit.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { planFor, planOptions, pruneRatioOption, STREAM_VERSION } from './label-plan.ts';
-import {
-  type DatasetFacts,
-  execution,
-  inputSpec,
-  inSegments,
-  loadStore,
-  loadTeacher,
-  precisionOption,
-  runJob,
-  storeSizes,
-} from './shared.ts';
-import { type AugmentConfig, augmentOptions, augmentSpec } from './training.ts';
+import { execution, inputSpec, inSegments, loadStore, precisionOption, runJob, storeSizes } from './shared.ts';
+import { furtherTeachers, openTeachers, storedTeachers, teacherOptions } from './teachers.ts';
+import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
 
 export const relabelOptions = z.strictObject({
@@ -31,6 +22,7 @@ export const relabelOptions = z.strictObject({
   epochs: z.int().min(1).default(300).describe('label epochs before pruning'),
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),
+  ...teacherOptions,
   codec: z.string().default('dense:f16').describe('how logits are stored'),
   fitRecords: z.int().min(1).default(64).describe('records whose answers a codec that learns is fitted to'),
   recipes: z
@@ -53,7 +45,6 @@ function labelHeader(
   facts: { numClasses: number; inputSize: number; seed: number },
 ): LabelHeader {
   const { images, batch, epochs, pruneRatio, dropLast, keep } = plan;
-  const { cropScale, flip, mix } = options;
   return {
     codec: options.codec,
     recipes: options.recipes,
@@ -63,32 +54,40 @@ function labelHeader(
     inputSize: facts.inputSize,
     seed: facts.seed,
     streamVersion: STREAM_VERSION,
-    augment: { cropScale, flip, mix } satisfies AugmentConfig,
+    augment: augmentTable.parse(options),
+    teachers: storedTeachers(options),
     plan: { images, batch, epochs, pruneRatio, dropLast, keep },
   };
 }
 
 export const relabel: Stage = {
   name: 'relabel',
-  version: 1,
+  version: 2,
   summary: "store the teacher's answers to augmented views of the images",
   inputs: ['teacher', 'images'],
   options: relabelOptions,
-  needs: () => ({ roles: ['teacher', 'images'], dataset: false }),
-  identity: ({ relabel: options, seed }) => ({ relabel: options, seed }),
+  needs: ({ relabel: { ensemble } }) => ({
+    roles: ['teacher', 'images'],
+    dataset: false,
+    further: furtherTeachers(ensemble),
+  }),
+  identity: ({ relabel: options, seed }) => ({
+    relabel: { ...options, ensemble: options.ensemble.length }, // their ids are inputs
+    seed,
+  }),
   precision: (config) => config.relabel.precision,
   estimate(config, { classes }) {
-    const { epochs, pruneRatio, precision } = config.relabel;
+    const { epochs, pruneRatio, precision, ensemble } = config.relabel;
     const rows = classes * config.synthesize.ipc * epochs * (1 - pruneRatio);
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
-    return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows, precision) };
+    return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows * (1 + ensemble.length), precision) };
   },
 
   async run(context) {
     const { config, native, runtime, inputs, draft, progress } = context;
     const o = config.relabel;
     const seed = BigInt(config.seed);
-    const facts = await inputs.teacher!.readJson<DatasetFacts>('dataset.json');
+    const { facts, load } = await openTeachers(inputs);
     const set = await openSyntheticSet(inputs.images!.dir);
     if (set.channels !== facts.channels || set.classNames.length !== facts.classNames.length)
       throw new LpldError(
@@ -100,7 +99,8 @@ export const relabel: Stage = {
           'give the images made for this teacher',
         ),
       );
-    const model = await loadTeacher(native, runtime, inputs.teacher!);
+    const teachers = await load(native, runtime);
+    const how = { ensemble: o.combine, teacherMode: o.teacherMode };
     const store = await loadStore(native, runtime, set.train, set.channels);
     const input = inputSpec(native, facts);
     const sizes = storeSizes(store);
@@ -121,7 +121,7 @@ export const relabel: Stage = {
     if (basis === null) {
       const sample = plan.recordIds.slice(0, o.fitRecords);
       const numClasses = facts.classNames.length;
-      const fit = { teachers: [model], ensemble: 'mean' as const, store, sizes, input, numClasses, recipesOf, seed };
+      const fit = { teachers, ...how, store, sizes, input, numClasses, recipesOf, seed };
       basis = await fitCodec(context, { ...fit, recordIds: sample });
       await writer.writeBasis(basis);
     }
@@ -143,13 +143,13 @@ export const relabel: Stage = {
           ...execution(runtime, o.precision),
           recipes,
           input,
-          ensemble: 'mean',
+          ...how,
           ...codeOf(o.codec, basis, recordIds, seed),
           hashPixels: false,
         };
         const result = await runJob(
           runtime.signal,
-          (on) => native.label([model], store, spec, on),
+          (on) => native.label(teachers, store, spec, on),
           (p) => progress.update(offset + first + p.done),
         );
         agreed += result.agreement * recipes.index.shape[0]!;
@@ -169,7 +169,7 @@ export const relabel: Stage = {
     if (made > 0) await draft.note({ teacherAgreement: agreed / made });
     progress.finish();
     store.dispose();
-    model.dispose();
+    for (const teacher of teachers) teacher.dispose();
     return {
       records: plan.recordIds.length,
       rows: planRows(plan).kept,

@@ -203,6 +203,7 @@ const SEGMENT_SECONDS = 4;
  * @param run - does steps [first, last); progress of single steps is its own business
  * @param limit - most steps of one segment (memory)
  * @param save - called between segments, at most every `saveSeconds`, and never after the last
+ * @param marks - calls `at` whenever a multiple of `every` steps is done; null for never
  */
 export async function inSegments(options: {
   readonly first: number;
@@ -211,19 +212,22 @@ export async function inSegments(options: {
   readonly saveSeconds: number;
   readonly run: (first: number, last: number) => Promise<void>;
   readonly save: (done: number) => Promise<void>;
+  readonly marks?: { readonly every: number; readonly at: (done: number) => Promise<void> } | null;
 }): Promise<void> {
+  const every = options.marks?.every ?? Number.POSITIVE_INFINITY;
   let done = options.first;
   let length = Math.min(options.limit, 8);
   let saved = performance.now();
   let saving = 0;
   while (done < options.total) {
-    const last = Math.min(options.total, done + length);
+    const last = Math.min(options.total, done + length, every * (Math.floor(done / every) + 1));
     const began = performance.now();
     await options.run(done, last);
     const seconds = (performance.now() - began) / 1000;
     const rate = (last - done) / Math.max(seconds, 1e-3);
     length = Math.max(1, Math.min(options.limit, Math.round(Math.min(rate * SEGMENT_SECONDS, 4 * length))));
     done = last;
+    if (done % every === 0) await options.marks?.at(done);
     const since = (performance.now() - saved) / 1000;
     if (done < options.total && since >= Math.max(options.saveSeconds, 10 * saving)) {
       const start = performance.now();

@@ -213,7 +213,7 @@ async function collect(
   const augment =
     o.statsAugment === 'train'
       ? { ...augmentSpec(o), mix: 'none' as const }
-      : { crop: null, flip: false, mix: 'none' as const };
+      : { crop: null, flip: false, cutout: 0, mix: 'none' as const };
   const saved = await savedState<{ step: number }>(draft, 'stats');
   let state = saved?.tensors ?? native.ops.initialClassStats(model, mode);
   progress.start(o.statsViews * perPass, 'step', 'class statistics');

@@ -4,6 +4,7 @@
 import { encodeImage } from '../datasets/images.ts';
 import { imageName } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
+import type { Forward } from '../groups.ts';
 import { methodNamed, type SynthesisGroup } from '../methods/index.ts';
 import type { NativeModel, NormLayer, SynthesizeResult, SynthesizeSpec } from '../native.ts';
 import { drawSynthesis } from '../recipe.ts';
@@ -11,15 +12,9 @@ import { Purpose } from '../rng.ts';
 import { cropScale, learningRates } from '../schedule.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../tensor.ts';
 import { type DatasetFacts, execution, inSegments, runJob, savedState } from './shared.ts';
+import { ForwardLosses, lossFile } from './synthesis-losses.ts';
+import { writeSnapshot } from './synthesis-snapshot.ts';
 import type { StageContext } from './types.ts';
-
-export interface Forward {
-  readonly number: number;
-  readonly groups: readonly SynthesisGroup[]; // all with equally many images
-}
-
-/** Where a forward keeps its losses; written last, so its presence says that the forward is done. */
-export const lossFile = ({ number }: Forward): string => `losses/${String(number).padStart(5, '0')}.safetensors`;
 
 export interface SynthesisRun {
   readonly context: StageContext;
@@ -29,7 +24,18 @@ export interface SynthesisRun {
   readonly facts: DatasetFacts;
 }
 
-/** Optimises the images of one forward from noise, then writes them and the thinned losses. */
+interface PixelState {
+  readonly x: TensorView;
+  readonly m: TensorView;
+  readonly v: TensorView;
+}
+
+/**
+ * Optimises the images of one forward from noise, then writes them and the thinned losses.
+ *
+ * @param position - forwards made before this one, of those this run makes
+ * @throws {LpldError} E_DIVERGED once a loss or an image is not finite: the last state that was stays with the draft
+ */
 export async function makeForward(
   { context, model, stats, running, facts }: SynthesisRun,
   forward: Forward,
@@ -40,16 +46,20 @@ export async function makeForward(
   const { groups } = forward;
   const [size, seed] = [facts.inputSize, BigInt(config.seed)];
   const images = groups.flatMap((group) => group.images);
-  const stride = lossStride(o.iterations);
-  const rows = Math.ceil(o.iterations / stride);
 
-  const saved = await savedState<{ forward: number; step: number }>(draft, 'images');
-  const resumed = saved !== null && saved.json.forward === forward.number ? saved : null;
-  let state = resumed
+  const saved = await savedState<{ forward: number; groups: number; step: number }>(draft, 'images');
+  const fits = saved?.json.forward === forward.first && saved.json.groups === groups.length;
+  const resumed = fits ? saved : null;
+  let state: PixelState = resumed
     ? { x: resumed.tensors.x!, m: resumed.tensors.m!, v: resumed.tensors.v! }
     : initialState(context, images, facts.channels, size);
-  const ce = resumed ? arrayOf(resumed.tensors.ce!, 'F64').slice() : new Float64Array(rows * groups.length);
-  const bn = resumed ? arrayOf(resumed.tensors.bn!, 'F64').slice() : new Float64Array(rows * groups.length);
+  const losses = new ForwardLosses(o.iterations, groups.length, model.normLayers.length, resumed?.tensors);
+  const save = (step: number): Promise<void> =>
+    draft.saveState(
+      'images',
+      { ...state, ...losses.tensors() },
+      { forward: forward.first, groups: groups.length, step },
+    );
   const lr = learningRates({
     kind: 'cosine',
     base: o.lr,
@@ -119,21 +129,38 @@ export async function makeForward(
         (on) => native.synthesize(model, spec, on),
         (p) => progress.update(position * o.iterations + t0 + p.done, { loss: p.loss }),
       );
+      const broken = losses.keep(result, t0);
+      if (broken !== null || !isUsable(result.state)) {
+        await save(t0);
+        const group = groups[broken?.group ?? 0]!;
+        throw diverged(draft.statePath('images'), t0, broken?.iteration ?? t1, group);
+      }
       state = result.state;
-      keepLosses(arrayOf(result.lossCe, 'F64'), arrayOf(result.lossBn, 'F64'), t0, groups, stride, ce, bn);
     },
-    save: (step) =>
-      draft.saveState(
-        'images',
-        { ...state, ce: tensor('F64', [rows, groups.length], ce), bn: tensor('F64', [rows, groups.length], bn) },
-        { forward: forward.number, step },
-      ),
+    save,
+    marks:
+      runtime.snapshotEvery === null || position > 0
+        ? null
+        : {
+            every: runtime.snapshotEvery,
+            at: (done) => writeSnapshot(context, pixelsOf(context, facts, state.x), images, { size, ...facts }, done),
+          },
   });
   await writeImages(context, facts, images, state.x);
-  await draft.writeTensors(lossFile(forward), {
-    ce: tensor('F64', [rows, groups.length], ce),
-    bn: tensor('F64', [rows, groups.length], bn),
-  });
+  await draft.writeTensors(lossFile(forward), losses.tensors());
+}
+
+/** Whether a state may be gone on from. */
+function isUsable({ x, m, v }: PixelState): boolean {
+  return [x, m, v].every((view) => arrayOf(view, 'F32').every(Number.isFinite));
+}
+
+function diverged(path: string, good: number, iteration: number, { images }: SynthesisGroup): LpldError {
+  const { classId } = images[0]!;
+  const what = `the synthesis of class ${classId} is not finite any more at iteration ${iteration}`;
+  const advice = `lower synthesize.lr or synthesize.rBn and begin again (run: --restart-from synthesize); the images after iteration ${good} are kept in ${path}`;
+  const details = { stage: 'synthesize', class: classId, iteration, lastGoodIteration: good, path };
+  return new LpldError('E_DIVERGED', `${what}\n${advice}`, details);
 }
 
 /** N(0, 1) in normalised space, Philox purpose 19: object = class, view = image of the class. */
@@ -195,85 +222,28 @@ function clampBounds({ mean, std }: DatasetFacts): { clampLow: TensorView; clamp
   return { clampLow: vector((m, s) => -m / s), clampHigh: vector((m, s) => (1 - m) / s) };
 }
 
-/** Losses are kept every `stride` iterations, and the last. */
-function lossStride(iterations: number): number {
-  return Math.max(1, Math.ceil(iterations / 200));
+/** U8 [N, P, P, C] of normalised images. */
+function pixelsOf({ native }: StageContext, { mean, std }: DatasetFacts, x: TensorView): Uint8Array {
+  const vector = (values: readonly number[]) => tensor('F32', [values.length], Float32Array.from(values));
+  return native.ops.toPixels(x, vector(mean), vector(std)).data;
 }
 
-function keepLosses(
-  ceNew: Float64Array,
-  bnNew: Float64Array,
-  t0: number,
-  groups: readonly SynthesisGroup[],
-  stride: number,
-  ce: Float64Array,
-  bn: Float64Array,
-): void {
-  const width = groups.length;
-  for (let i = 0; i < ceNew.length / width; i++)
-    for (let g = 0; g < width; g++) {
-      const [a, b] = [ceNew[i * width + g]!, bnNew[i * width + g]!];
-      if (!Number.isFinite(a + b))
-        throw new LpldError(
-          'E_DIVERGED',
-          `the synthesis loss of class ${groups[g]!.images[0]!.classId} is not finite at iteration ${t0 + i + 1}\nlower synthesize.lr or synthesize.rBn`,
-          {
-            stage: 'synthesize',
-            class: groups[g]!.images[0]!.classId,
-            iteration: t0 + i + 1,
-          },
-        );
-      const row = Math.floor((t0 + i) / stride);
-      ce[row * width + g] = a; // the last iteration of the row's stride stays
-      bn[row * width + g] = b;
-    }
-}
-
+/** QUIRK(last-iterate): upstream's "store best" is dead code and the last iterate is saved; kept. */
 async function writeImages(
-  { config, native, draft }: StageContext,
+  context: StageContext,
   facts: DatasetFacts,
   images: readonly { classId: number; id: number }[],
   x: TensorView,
 ): Promise<void> {
-  const { encoding } = config.synthesize;
-  const vector = (values: readonly number[]) => tensor('F32', [values.length], Float32Array.from(values));
-  const pixels = native.ops.toPixels(x, vector(facts.mean), vector(facts.std)); // [N, P, P, C]
-  const each = pixels.data.length / images.length;
+  const { encoding } = context.config.synthesize;
+  const pixels = pixelsOf(context, facts, x);
+  const each = pixels.length / images.length;
   const size = facts.inputSize;
   const files = await Promise.all(
     images.map(async ({ classId, id }, i): Promise<[string, Uint8Array]> => {
-      const bytes = pixels.data.subarray(i * each, (i + 1) * each);
+      const bytes = pixels.subarray(i * each, (i + 1) * each);
       return [imageName(classId, id, encoding), await encodeImage(bytes, size, size, facts.channels, encoding)];
     }),
   );
-  await draft.writeFiles(files);
-}
-
-/** Mean losses over all groups for the report, and their last values for the manifest. */
-export async function lossCurves(
-  draft: StageContext['draft'],
-  forwards: readonly Forward[],
-  iterations: number,
-): Promise<{ lossCe: number; lossBn: number }> {
-  const stride = lossStride(iterations);
-  const rows = Math.ceil(iterations / stride);
-  const sums = { ce: new Float64Array(rows), bn: new Float64Array(rows) };
-  let groups = 0;
-  for (const forward of forwards) {
-    const losses = await draft.readTensors(lossFile(forward));
-    const width = forward.groups.length;
-    groups += width;
-    for (const name of ['ce', 'bn'] as const)
-      for (const [i, value] of arrayOf(losses[name]!, 'F64').entries()) sums[name][Math.floor(i / width)]! += value;
-  }
-  const points = (values: Float64Array): [number, number][] =>
-    [...values].map((sum, row) => [Math.min((row + 1) * stride, iterations), sum / groups]);
-  await draft.writeJson('curves.json', {
-    x: 'iteration',
-    series: [
-      { name: 'cross-entropy', points: points(sums.ce) },
-      { name: 'BN distance', points: points(sums.bn) },
-    ],
-  });
-  return { lossCe: sums.ce.at(-1)! / groups, lossBn: sums.bn.at(-1)! / groups };
+  await context.draft.writeFiles(files);
 }

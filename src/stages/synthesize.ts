@@ -3,15 +3,20 @@
 // Source: methods 0.5 (loop), 3.3 (LPLD), DESIGN 6.3 (groups). The loop is native/jobs/synthesize.cpp.
 
 import { z } from 'zod';
-import { setOf } from '../datasets/synthetic-set.ts';
-import { expected, LpldError } from '../errors.ts';
-import { classesOf, classesPerForward, forwardPlan, type GroupPlan, selectGroups } from '../groups.ts';
+import type { ImageFile } from '../datasets/splits.ts';
+import { imageName, SHARD_FILE, setOf } from '../datasets/synthetic-set.ts';
+import { expected, LpldError, toLpldError } from '../errors.ts';
+import { classesOf, classesPerForward, type Forward, SHARD, shardOf } from '../groups.ts';
 import { METHODS, methodNamed } from '../methods/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { takeReal } from './real-images.ts';
-import { type Architecture, type DatasetFacts, loadTeacher, precisionOption, savedState } from './shared.ts';
-import { type Forward, lossCurves, lossFile, makeForward } from './synthesis-forward.ts';
+import { type Architecture, type DatasetFacts, loadTeacher, precisionOption } from './shared.ts';
+import { makeForward, type SynthesisRun } from './synthesis-forward.ts';
+import { lossFile, writeCurves } from './synthesis-losses.ts';
+import { SynthesisPlan } from './synthesis-plan.ts';
+import { forgetSnapshots } from './synthesis-snapshot.ts';
 import type { Stage, StageContext, Summary } from './types.ts';
+import { withinClass } from './within-class.ts';
 
 export const synthesizeOptions = z.strictObject({
   method: z
@@ -29,7 +34,9 @@ export const synthesizeOptions = z.strictObject({
   beta1: z.number().min(0).lt(1).default(0.5).describe('Adam: decay of the first moment'),
   beta2: z.number().min(0).lt(1).default(0.9).describe('Adam: decay of the second moment'),
   eps: z.number().positive().default(1e-8).describe('Adam: added to the denominator'),
+  // QUIRK(tiny-rbn): SRe2L's Tiny script says 1, its parser 0.05; the preset follows the script.
   rBn: z.number().min(0).default(0.05).describe('weight of the BatchNorm matching loss'),
+  // QUIRK(first-bn): the first layer's term counts tenfold in every script; kept.
   firstBnMultiplier: z.number().min(0).default(10).describe('weight of the first BatchNorm layer within it'),
   tvL2: z.number().min(0).default(0).describe('weight of the total variation prior'),
   l2Scale: z.number().min(0).default(0).describe('weight of the L2 prior'),
@@ -55,7 +62,14 @@ export const synthesizeOptions = z.strictObject({
     .array(z.int().min(0))
     .nullable()
     .default(null)
-    .describe('make only these classes; whole groups of the plan'),
+    .describe('make only these classes; whole groups of the plan')
+    .meta({ ranges: true }),
+  shard: z
+    .string()
+    .regex(SHARD)
+    .nullable()
+    .default(null)
+    .describe('make only part I of N of the plan, such as 2/8; `merge` joins the parts'),
   groupsPerForward: z
     .int()
     .min(1)
@@ -74,7 +88,7 @@ const CACHE_PIXELS = 20 * 64 * 64;
 
 export const synthesize: Stage = {
   name: 'synthesize',
-  version: 1,
+  version: 2,
   summary: 'make a few synthetic images per class from the teacher and its statistics',
   inputs: ['teacher'],
   options: synthesizeOptions,
@@ -90,8 +104,8 @@ export const synthesize: Stage = {
   precision: (config) =>
     methodNamed(config.synthesize.method).source === 'real' ? 'fp32' : config.synthesize.precision,
   estimate(config, { classes }) {
-    const { ipc, iterations, precision } = config.synthesize;
-    const images = classes * ipc;
+    const { ipc, iterations, precision, shard } = config.synthesize;
+    const images = (classes * ipc) / (shard === null ? 1 : shardOf(shard).count);
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     return {
       bytes: images * 0.6 * config.dataset.inputSize ** 2,
@@ -110,6 +124,8 @@ async function optimise(context: StageContext): Promise<Summary> {
   const size = facts.inputSize;
   const all = [...facts.classNames.keys()];
   const method = methodNamed(o.method);
+  if (o.shard !== null && o.classes !== null)
+    throw new LpldError('E_CONFIG', expected('one of synthesize.shard and synthesize.classes', 'synthesize', 'both'));
   const groups = method.groups(all, { ipc: o.ipc, batch: o.batch, numClasses: all.length, targets: o.targets });
   const needsStats = groups.some((group) => group.target !== 'global');
   if (needsStats && !teacher.has('stats.safetensors'))
@@ -119,44 +135,88 @@ async function optimise(context: StageContext): Promise<Summary> {
     );
   const stats = needsStats ? await teacher.readTensors('stats.safetensors') : {};
   const model = await loadTeacher(native, runtime, teacher);
+  const bytesPerImage = activationBytes(await teacher.readJson<Architecture>('model.json'), size);
 
-  const planned = await savedState<{ perForward: number }>(draft, 'plan'); // a resume may find other memory free
-  const perForward =
-    planned?.json.perForward ??
+  if (!draft.resumed) await forgetSnapshots(draft);
+  const sized = (): number =>
     o.groupsPerForward ??
     classesPerForward({
       ipc: groups[0]!.images.length,
-      bytesPerImage: activationBytes(await teacher.readJson<Architecture>('model.json'), size),
+      bytesPerImage,
       memory: (native.deviceMemory(runtime.device).free || runtime.memory) / 2,
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
-  if (planned === null) await draft.saveState('plan', {}, { perForward });
-  const whole = forwardPlan(groups, perForward).map((members, number): Forward => ({ number, groups: members }));
-  const plan: GroupPlan = { groupsPerForward: perForward, forwards: whole.map((forward) => classesOf(forward.groups)) };
-  const forwards = selectGroups(plan, o.classes === null ? 'all' : { classes: o.classes }).map((f) => whole[f]!);
-  progress.start(
-    forwards.length * o.iterations,
-    'iteration',
-    `${forwards.length} forwards of up to ${perForward} groups`,
-  );
-  const run = { context, model, stats, running: model.stateDict(), facts };
-  for (const [position, forward] of forwards.entries()) {
-    if (!draft.has(lossFile(forward))) await makeForward(run, forward, position);
-    progress.update((position + 1) * o.iterations);
-  }
+  const plan = await SynthesisPlan.open(draft, groups, o, sized);
+  await makeAll({ context, model, stats, running: model.stateDict(), facts }, plan);
+
+  const { forwards, record } = plan;
   const classes = [...new Set(forwards.flatMap((forward) => classesOf(forward.groups)))].sort((a, b) => a - b);
-  await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
-  const summary = await lossCurves(draft, forwards, o.iterations);
-  progress.finish();
-  model.dispose();
-  return {
+  const made = {
     method: o.method,
-    images: classes.length * o.ipc,
+    images: forwards.flatMap((forward) => forward.groups).reduce((sum, group) => sum + group.images.length, 0),
     ipc: o.ipc,
     size,
-    groupPlan: plan.forwards,
-    ...summary,
+    groupsPerForward: record.groupsPerForward,
+    groupPlan: (o.shard === null ? plan.all : forwards).map((forward) => classesOf(forward.groups)),
+    ...(record.halved.length > 0 ? { halved: record.halved } : {}),
+    ...(await writeCurves(draft, forwards, o.iterations, model.normLayers)),
   };
+  if (o.shard !== null) {
+    await draft.writeJson(SHARD_FILE, { shard: o.shard, firstGroups: forwards.map(({ first }) => first), ...record });
+    progress.finish();
+    model.dispose();
+    return { shard: o.shard, ...made };
+  }
+  const files = classes.flatMap((label) =>
+    Array.from({ length: o.ipc }, (_, id): ImageFile => {
+      const name = imageName(label, id, o.encoding);
+      return { name, path: draft.path(name), label };
+    }),
+  );
+  const similarity = await withinClass(context, model, facts, files, size);
+  await draft.writeJson('similarity.json', similarity);
+  await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
+  progress.finish();
+  model.dispose();
+  return { ...made, withinClassSimilarity: similarity.mean };
+}
+
+/** Makes every forward of the plan that is not made yet; where memory runs out, of half as many groups each. */
+async function makeAll(run: SynthesisRun, plan: SynthesisPlan): Promise<void> {
+  const { draft, progress, config } = run.context;
+  const { iterations } = config.synthesize;
+  const begin = (): Forward[] => {
+    const { forwards, record } = plan;
+    const most = record.halved.at(-1)?.groupsPerForward ?? record.groupsPerForward;
+    progress.start(forwards.length * iterations, 'iteration', `${forwards.length} forwards of up to ${most} groups`);
+    return forwards;
+  };
+  let forwards = begin();
+  for (let position = 0; position < forwards.length; ) {
+    const forward = forwards[position]!;
+    try {
+      if (!draft.has(lossFile(forward))) await makeForward(run, forward, position);
+      position++;
+      progress.update(position * iterations);
+    } catch (thrown) {
+      const error = toLpldError(thrown);
+      if (error.code !== 'E_DEVICE' || error.details.reason !== 'memory') throw error;
+      const groups = forward.groups.length;
+      if (groups === 1) throw outOfMemory(error, forward);
+      const { fromGroup, groupsPerForward } = await plan.halve(forward);
+      progress.log(
+        `out of memory with ${groups} groups in a forward (${error.message.split('\n')[0]}); from group ${fromGroup} on a new plan, recorded: ${groupsPerForward} groups`,
+      );
+      forwards = begin();
+    }
+  }
+}
+
+function outOfMemory(cause: LpldError, { groups }: Forward): LpldError {
+  const images = groups[0]!.images.length;
+  const what = `out of memory with one group of ${images} images in a forward: ${cause.message.split('\n')[0]}`;
+  const advice = 'lower synthesize.batch or the image size, use --precision bf16, or a device with more memory';
+  return new LpldError('E_DEVICE', `${what}\n${advice}`, { ...cause.details, images }, cause);
 }
 
 /** Activations kept for the backward pass and their gradients, per image: about three floats per activation. */

@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
+import { RECIPE_ROW_BYTES } from '../label-format.ts';
 import type { InputSpec, NativeImageStore, NativeModel, TrainSpec } from '../native.ts';
 import { Purpose, words } from '../rng.ts';
 import { arrayOf } from '../tensor.ts';
@@ -25,7 +26,7 @@ import {
   takePrefix,
   withPrefix,
 } from './shared.ts';
-import { optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { augmentTable, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
@@ -42,7 +43,9 @@ export const trainOptions = z.strictObject({
     .describe("soft labels of the pool, or the images' classes on the same Recipes"),
   ...optimizerOptions,
   temperature: z.number().positive().default(20).describe('temperature of the KL loss'),
+  // QUIRK(t-squared): only the Tiny scripts multiply by T squared; kept in presets.
   temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
+  // QUIRK(string-zero): one script compares the ratio 0.0 with the text 0 and draws at random at 1x; changed: auto replays.
   draw: z
     .enum(['auto', 'with-replacement', 'permutation', 'ordered'])
     .default('auto')
@@ -70,8 +73,8 @@ export const train: Stage = {
       pooling,
       inputSize: dataset.inputSize,
     };
-    const { batch, epochs, dropLast, cropScale, flip, mix } = relabel;
-    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, cropScale, flip, mix } : null;
+    const { batch, epochs, dropLast } = relabel;
+    const recipes = options.targets === 'hard' ? { batch, epochs, dropLast, ...augmentTable.parse(relabel) } : null;
     return { train: options, student, recipes, seed };
   },
   precision: (config) => config.train.precision,
@@ -159,7 +162,7 @@ async function trainStudent(
     model.loadOptimizerState(takePrefix('optimizer.', resumed.tensors));
   }
   const curve = new EpochMeans(perEpoch, resumed?.json.sums);
-  const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + 46);
+  const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + RECIPE_ROW_BYTES);
   const limit = Math.max(1, Math.floor((256 << 20) / recordBytes));
 
   progress.update(number * total + (resumed?.json.step ?? 0));

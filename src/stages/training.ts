@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import type { TrainSpec } from '../native.ts';
+import type { AugmentSpec } from '../recipe.ts';
 import { learningRates } from '../schedule.ts';
 import { tensor } from '../tensor.ts';
 
@@ -51,15 +52,21 @@ export const augmentOptions = {
     .default([0.08, 1])
     .describe('area of a random resized crop as a share of the image, min and max; whole images when none'),
   flip: z.boolean().default(true).describe('flip horizontally with probability one half'),
-  mix: z.enum(['none', 'cutmix']).default('none').describe('mix images of a batch'),
+  cutout: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0)
+    .describe('side of a square of random place and colour as a share of the input size; 0 for none'),
+  mix: z
+    .enum(['none', 'cutmix', 'mixup'])
+    .default('none')
+    .describe('mix images of a batch; mixup weights are Beta(0.8, 0.8)'),
 };
-const augmentTable = z.object(augmentOptions);
+/** What decides the augmentation, of a stage's options or of labels.json; a store from before cutout has none. */
+export const augmentTable = z.object(augmentOptions);
 export type AugmentConfig = z.infer<typeof augmentTable>;
 
-export function augmentSpec(o: AugmentConfig): {
-  crop: { scale: readonly [number, number] } | null;
-  flip: boolean;
-  mix: 'none' | 'cutmix';
-} {
-  return { crop: o.cropScale === null ? null : { scale: o.cropScale }, flip: o.flip, mix: o.mix };
+export function augmentSpec({ cropScale, flip, cutout, mix }: AugmentConfig): AugmentSpec {
+  return { crop: cropScale === null ? null : { scale: cropScale }, flip, cutout, mix };
 }

@@ -17,6 +17,8 @@ export interface Runtime {
   readonly deterministic: boolean;
   /** Least seconds between two saves of resumable state. */
   readonly saveSeconds: number;
+  /** Iterations of synthesis between two pictures of the images in the making; null for none. */
+  readonly snapshotEvery: number | null;
   /** Hash every byte of outside data for its id. */
   readonly verifyData: boolean;
   readonly signal: AbortSignal;
@@ -51,6 +53,11 @@ export interface Estimate {
   readonly seconds: number; // rough, on this machine
 }
 
+/** Artifacts the config itself names: role -> folder, the role whose makers may have made it, and the config's key. */
+export type FurtherInputs = Readonly<
+  Record<string, { readonly dir: string; readonly like: string; readonly key: string }>
+>;
+
 export interface Stage {
   readonly name: StageName;
   /** Raised whenever the same config and inputs would give another artifact. */
@@ -60,7 +67,11 @@ export interface Stage {
   /** The options table: type, default, range, help, flag and check of every option. */
   readonly options: z.ZodObject;
   /** Roles that this config needs; the others may be absent. */
-  needs(config: Config): { readonly roles: readonly string[]; readonly dataset: boolean };
+  needs(config: Config): {
+    readonly roles: readonly string[];
+    readonly dataset: boolean;
+    readonly further?: FurtherInputs;
+  };
   /** The part of the config that decides the artifact: goes into the manifest and the stage key. */
   identity(config: Config): Readonly<Record<string, unknown>>;
   precision(config: Config): Precision;

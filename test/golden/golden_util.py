@@ -20,7 +20,8 @@ LIBRARY.define('nms(Tensor a, Tensor b, float c) -> Tensor')
 LIBRARY.define('qnms(Tensor a, Tensor b, float c) -> Tensor')
 
 HERE = pathlib.Path(__file__).resolve().parent
-SCRIPTS = ['make_golden.py', 'golden_util.py', 'golden_ops.py', 'golden_models.py', 'golden_loops.py']
+SCRIPTS = ['make_golden.py', 'golden_util.py', 'golden_ops.py', 'golden_models.py', 'golden_loops.py',
+           'golden_streams.py', 'golden_systems.py']
 SEED = 20240925
 PURPOSE = 20
 MASK = np.uint64(0xFFFFFFFF)

@@ -13,6 +13,7 @@ import {
   goldenRecipes,
   goldenStore,
   native,
+  noCutout,
   ops,
   quiet,
 } from '../util/native.ts';
@@ -96,6 +97,7 @@ function plain(batches: number[][], size: number): Recipes {
       [rows],
       index.map(() => 0),
     ),
+    ...noCutout(rows),
     mixKind: u8(
       [rows],
       index.map(() => 0),

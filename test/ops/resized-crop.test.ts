@@ -1,4 +1,4 @@
-// Pillow's bytes: the 8-bit bilinear resize alone, and crop + resize + flip + CutMix of a batch.
+// Pillow's bytes: the 8-bit bilinear resize alone, and crop + resize + flip + cutout + CutMix of a batch.
 
 import { describe, expect, test } from 'vitest';
 import type { Recipes } from '../../src/native.ts';
@@ -64,15 +64,78 @@ describe('renderBatch', () => {
     { height: 16, width: 16 },
     { height: 40, width: 11 },
   ];
-  // index, crop, flip, mixKind, mixIndex, mixBox; two batches of 3 and 4 rows
+  // two batches of 3 and 4 rows; holes at corners, over everything, empty, in a partner's pasted part
   const rows = [
-    { index: 0, crop: [0, 0, 18, 20], flip: 0, mixKind: 1, mixIndex: 1, mixBox: [2, 3, 5, 7] },
-    { index: 1, crop: [1, 4, 8, 14], flip: 1, mixKind: 1, mixIndex: 2, mixBox: [0, 0, 14, 1] },
-    { index: 2, crop: [2, 1, 14, 14], flip: 0, mixKind: 1, mixIndex: 0, mixBox: [13, 13, 1, 1] },
-    { index: 3, crop: [39, 10, 1, 1], flip: 1, mixKind: 0, mixIndex: 0, mixBox: [0, 0, 0, 0] },
-    { index: 3, crop: [0, 0, 40, 11], flip: 1, mixKind: 1, mixIndex: 1, mixBox: [4, 4, 6, 6] },
-    { index: 0, crop: [7, 5, 11, 3], flip: 0, mixKind: 1, mixIndex: 0, mixBox: [0, 0, 14, 14] },
-    { index: 2, crop: [0, 0, 16, 16], flip: 1, mixKind: 1, mixIndex: 2, mixBox: [0, 0, 0, 5] },
+    {
+      index: 0,
+      crop: [0, 0, 18, 20],
+      flip: 0,
+      cutout: [0, 0, 4, 3],
+      cutoutColor: [0, 255, 100],
+      mixKind: 1,
+      mixIndex: 1,
+      mixBox: [2, 3, 5, 7],
+    },
+    {
+      index: 1,
+      crop: [1, 4, 8, 14],
+      flip: 1,
+      cutout: [3, 5, 6, 5],
+      cutoutColor: [9, 254, 101],
+      mixKind: 1,
+      mixIndex: 2,
+      mixBox: [0, 0, 14, 1],
+    },
+    {
+      index: 2,
+      crop: [2, 1, 14, 14],
+      flip: 0,
+      cutout: [13, 13, 1, 1],
+      cutoutColor: [18, 253, 102],
+      mixKind: 1,
+      mixIndex: 0,
+      mixBox: [13, 13, 1, 1],
+    },
+    {
+      index: 3,
+      crop: [39, 10, 1, 1],
+      flip: 1,
+      cutout: [0, 0, 14, 14],
+      cutoutColor: [27, 252, 103],
+      mixKind: 0,
+      mixIndex: 0,
+      mixBox: [0, 0, 0, 0],
+    },
+    {
+      index: 3,
+      crop: [0, 0, 40, 11],
+      flip: 1,
+      cutout: [0, 0, 0, 0],
+      cutoutColor: [36, 251, 104],
+      mixKind: 1,
+      mixIndex: 1,
+      mixBox: [4, 4, 6, 6],
+    },
+    {
+      index: 0,
+      crop: [7, 5, 11, 3],
+      flip: 0,
+      cutout: [2, 0, 9, 14],
+      cutoutColor: [45, 250, 105],
+      mixKind: 1,
+      mixIndex: 0,
+      mixBox: [0, 0, 14, 14],
+    },
+    {
+      index: 2,
+      crop: [0, 0, 16, 16],
+      flip: 1,
+      cutout: [0, 0, 0, 5],
+      cutoutColor: [54, 249, 106],
+      mixKind: 1,
+      mixIndex: 2,
+      mixBox: [0, 0, 0, 5],
+    },
   ];
   const recipes = (): Recipes => ({
     offset: i32([3], [0, 3, 7]),
@@ -87,6 +150,14 @@ describe('renderBatch', () => {
     flip: u8(
       [7],
       rows.map((r) => r.flip),
+    ),
+    cutout: i32(
+      [7, 4],
+      rows.flatMap((r) => r.cutout),
+    ),
+    cutoutColor: u8(
+      [7, 3],
+      rows.flatMap((r) => r.cutoutColor),
     ),
     mixKind: u8(
       [7],
@@ -132,6 +203,11 @@ describe('renderBatch', () => {
     ['a negative image index', { index: i32([7], [-1, 1, 2, 3, 3, 0, 2]) }],
     ['a partner outside its batch', { mixIndex: i32([7], [3, 2, 0, 0, 1, 0, 2]) }],
     ['a box that leaves the image', { mixBox: i32([7, 4], [2, 3, 5, 12, ...rows.slice(1).flatMap((r) => r.mixBox)]) }],
+    [
+      'a cutout that leaves the image',
+      { cutout: i32([7, 4], [0, 0, 15, 3, ...rows.slice(1).flatMap((r) => r.cutout)]) },
+    ],
+    ['cutout colours of too few rows', { cutoutColor: u8([6, 3], new Uint8Array(18)) }],
     ['offsets that do not end at the last row', { offset: i32([3], [0, 3, 6]) }],
     ['offsets that go back', { offset: i32([4], [0, 5, 3, 7]) }],
     ['an unknown mix kind', { mixKind: u8([7], [3, 1, 1, 0, 1, 1, 1]) }],

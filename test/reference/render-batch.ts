@@ -1,5 +1,5 @@
-// What the network sees, as uint8: crop of the stored image, Pillow-exact resize to P x P, horizontal flip, then the
-// partner's box (CutMix; the partner as it was before its own mixing). Mixup is no uint8 image and leaves it as it is.
+// What the network sees, as uint8: crop of the stored image, Pillow-exact resize to P x P, horizontal flip, cutout, then
+// the partner's box (CutMix; the partner as it was before its own mixing). Mixup is no uint8 image and leaves it as it is.
 
 import { cropped, resizeBilinear } from './resize-bilinear.ts';
 
@@ -13,6 +13,8 @@ export interface Row {
   readonly index: number;
   readonly crop: readonly number[]; // top, left, height, width
   readonly flip: number;
+  readonly cutout: readonly number[]; // top, left, height, width
+  readonly cutoutColor: readonly number[]; // [3]
   readonly mixKind: number;
   readonly mixIndex: number; // inside the batch
   readonly mixBox: readonly number[]; // top, left, height, width
@@ -29,13 +31,17 @@ export function renderBatch(
   const plain = new Uint8Array(rows.length * channels * plane);
   rows.forEach((row, n) => {
     const { pixels, width } = images[row.index]!;
+    const hole = row.cutout as [number, number, number, number];
     const cut = cropped(pixels, width, channels, row.crop);
     const seen = resizeBilinear(cut, row.crop[2]!, row.crop[3]!, channels, size, size);
     for (let c = 0; c < channels; c++)
       for (let y = 0; y < size; y++)
         for (let x = 0; x < size; x++) {
           const from = row.flip ? size - 1 - x : x;
-          plain[(n * channels + c) * plane + y * size + x] = seen[(y * size + from) * channels + c]!;
+          const inside = y - hole[0] >= 0 && y - hole[0] < hole[2] && x - hole[1] >= 0 && x - hole[1] < hole[3];
+          plain[(n * channels + c) * plane + y * size + x] = inside
+            ? row.cutoutColor[c]!
+            : seen[(y * size + from) * channels + c]!;
         }
   });
   const out = plain.slice();

@@ -67,6 +67,7 @@ export function fakeServices(report, change = {}) {
       stages: [{ name: 'squeeze', folder: 'squeeze', action: 'run', bytes: 1000, seconds: 5 }],
     }),
     runStage: record('runStage', (stage, _, options) => artifact(stage, options.out)),
+    mergeShards: record('mergeShards', (_, options) => artifact('synthesize', options.out)),
     openArtifact: record('openArtifact', (dir) => artifact('squeeze', dir)),
     doctor: record('doctor', {
       ok: false,
@@ -88,6 +89,16 @@ export function fakeServices(report, change = {}) {
     fetchDataset: record('fetchDataset', { id: '1', train: { count: 3 }, test: { count: 2 } }),
     sources: record('sources', [{ name: 'mnist', summary: 'digits', format: 'idx' }]),
     importWeights: record('importWeights', { tensors: 3, bytes: 100, sha256: 'aa' }),
+    compareSets: record('compareSets', 'compare.html'),
+    exchangeFormats: () => ({
+      exports: [
+        { name: 'fkd', summary: 'labels of others', holds: 'labels' },
+        { name: 'folder', summary: 'images', holds: 'images' },
+      ],
+      imports: [{ name: 'fkd', summary: 'labels of others', holds: 'labels' }],
+    }),
+    exportData: record('exportData', ({ out, format }) => ({ out, format, items: 12, files: 13, bytes: 2048 })),
+    importData: record('importData', ({ out }) => artifact('import', out)),
     remakeReport: record('remakeReport', 'run/report.html'),
     ...change,
   };

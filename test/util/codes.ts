@@ -3,7 +3,7 @@
 import type { AnswerResult, CodecNeeds, CodingSpec, EncodedLabels, NativeModel, Recipes } from '../../src/native.ts';
 import { arrayOf, type TensorMap, type TensorView } from '../../src/tensor.ts';
 import { halfBits } from '../reference/half.ts';
-import { native } from './native.ts';
+import { native, noCutout } from './native.ts';
 import { f32, i32, u8 } from './tensors.ts';
 
 const quiet = () => {};
@@ -48,6 +48,7 @@ export function codingSpec(codec: string, rows: number, numClasses: number, o: R
     index: i32([rows], o.index ?? all),
     crop: i32([rows, 4], zeros(4)),
     flip: u8([rows], zeros(1)),
+    ...noCutout(rows),
     mixKind: u8([rows], zeros(1)),
     mixIndex: i32([rows], o.mixIndex ?? own),
     mixBox: i32([rows, 4], zeros(4)),

@@ -18,7 +18,7 @@ import type {
 } from '../../src/native.ts';
 import { denseCode } from './codes.ts';
 import { testImages } from './images.ts';
-import { EXACT, native, ops, quiet } from './native.ts';
+import { EXACT, native, noCutout, ops, quiet } from './native.ts';
 import { f32, f64, i32, u8 } from './tensors.ts';
 
 const SIZE = 8;
@@ -72,6 +72,7 @@ export function recipesOf(steps: number): Recipes {
       each(() => 0).flatMap(() => [0, 0, SIZE, SIZE]),
     ),
     flip: u8([rows], new Uint8Array(rows)),
+    ...noCutout(rows),
     mixKind: u8([rows], new Uint8Array(rows)),
     mixIndex: i32(
       [rows],
@@ -125,6 +126,7 @@ export const labelSpec = (steps: number): LabelSpec => ({
   ...evaluateSpec(steps),
   ...denseCode(steps),
   ensemble: 'mean',
+  teacherMode: 'eval',
   hashPixels: true,
 });
 
@@ -172,6 +174,7 @@ export const JOBS = {
   synthesize: (model, _store, steps, on = quiet) => native().synthesize(model, synthesizeSpec(steps), on),
   label: (model, store, steps, on = quiet) => native().label([model], store, labelSpec(steps), on),
   evaluate: (model, store, steps, on = quiet) => native().evaluate(model, store, evaluateSpec(steps), on),
+  similarity: (model, store, steps, on = quiet) => native().similarity(model, store, evaluateSpec(steps), on),
 } as const satisfies Record<
   string,
   (model: NativeModel, store: NativeImageStore, steps: number, on?: OnProgress) => NativeJob<unknown>

@@ -9,7 +9,7 @@ import { f32, i32, i64, u8 } from './tensors.ts';
 
 const any = (value: unknown): never => value as never;
 const answer = ({ store }: Handles, teachers: unknown, change: Partial<AnswerSpec> = {}): Promise<unknown> => {
-  const spec: AnswerSpec = { ...evaluateSpec(2), ensemble: 'mean', features: false, ...change };
+  const spec: AnswerSpec = { ...evaluateSpec(2), ensemble: 'mean', teacherMode: 'eval', features: false, ...change };
   return native().answer(any(teachers), store, spec, quiet).promise;
 };
 const label = ({ model, store }: Handles, change: Partial<LabelSpec>): Promise<unknown> =>
@@ -37,6 +37,7 @@ export const LABEL_REFUSALS: Refusal[] = [
   ['teachers of other classes', 'E_MISMATCH', (h) => answer(h, [h.model, openModel({ numClasses: 4 })])],
   ['features of two teachers', 'E_CONFIG', (h) => answer(h, [h.model, openModel()], { features: true })],
   ['an unknown ensemble', 'E_INTERNAL', (h) => answer(h, [h.model], { ensemble: any('median') })],
+  ['an unknown mode', 'E_INTERNAL', (h) => answer(h, [h.model], { teacherMode: any('test') })],
   [
     'a teacher that says nothing, at equal norms',
     'E_DIVERGED',

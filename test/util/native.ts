@@ -4,7 +4,7 @@ import { loadNative } from '../../src/addon.ts';
 import type { ModelSpec, NativeBinding, NativeImageStore, NativeModel, NativeOps, Recipes } from '../../src/native.ts';
 import type { TensorMap, TensorView } from '../../src/tensor.ts';
 import { golden, goldenTensor } from './golden.ts';
-import { goldenWeights, i32, imageBytes, values, viewRows } from './tensors.ts';
+import { goldenWeights, i32, imageBytes, u8, values, viewRows } from './tensors.ts';
 
 export const native = (): NativeBinding => loadNative();
 export const ops = (): NativeOps => loadNative().ops;
@@ -83,6 +83,12 @@ export function goldenStore(): NativeImageStore {
   return store;
 }
 
+/** The cutout fields of M rows without any. */
+export const noCutout = (rows: number): Pick<Recipes, 'cutout' | 'cutoutColor'> => ({
+  cutout: i32([rows, 4], new Int32Array(4 * rows)),
+  cutoutColor: u8([rows, 3], new Uint8Array(3 * rows)),
+});
+
 /** The recorded recipes of a golden file, under `prefix`. */
 export function goldenRecipes(file: string, prefix = ''): Recipes {
   const from = golden(file);
@@ -92,6 +98,7 @@ export function goldenRecipes(file: string, prefix = ''): Recipes {
     index: get('index'),
     crop: get('crop'),
     flip: get('flip'),
+    ...noCutout(get('index').shape[0]!), // the golden scripts cut nothing out
     mixKind: get('mixKind'),
     mixIndex: get('mixIndex'),
     mixBox: get('mixBox'),
@@ -112,6 +119,8 @@ export function batchesOf(recipes: Recipes, from: number, to: number): Recipes {
     index: cut(recipes.index),
     crop: cut(recipes.crop),
     flip: cut(recipes.flip),
+    cutout: cut(recipes.cutout),
+    cutoutColor: cut(recipes.cutoutColor),
     mixKind: cut(recipes.mixKind),
     mixIndex: cut(recipes.mixIndex),
     mixBox: cut(recipes.mixBox),

@@ -127,6 +127,7 @@ export const RECIPE_REFUSALS: Refusal[] = [
   ['a partner outside the batch', 'E_DATA', (h) => replay(h, { mixIndex: i32([4], [0, 2, 0, 1]) })],
   ['a crop outside the image', 'E_DATA', (h) => replay(h, { crop: i32([4, 4], rows(BOX, 6, 9)) })],
   ['a crop of no rows', 'E_DATA', (h) => replay(h, { crop: i32([4, 4], rows(BOX, 2, 0)) })],
+  ['a cutout outside the input', 'E_DATA', (h) => replay(h, { cutout: i32([4, 4], rows(BOX, 4, 1)) })],
   ['a mix box outside the input', 'E_DATA', (h) => replay(h, { mixBox: i32([4, 4], rows(BOX, 4, 1)) })],
   ['an unknown kind of mix', 'E_DATA', (h) => replay(h, { mixKind: u8([4], [0, 3, 0, 0]) })],
   ['another dtype', 'E_INTERNAL', (h) => replay(h, { index: f32([4], [0, 0, 0, 0]) })],

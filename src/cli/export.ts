@@ -1,0 +1,56 @@
+// `export`: labels and images of this package for the programs of others. The table of formats is in src/interchange/;
+// no format's name is written here.
+
+import { type Command, Option } from 'commander';
+import { formatBytes } from '../report/format.ts';
+import { interruptible } from './exit.ts';
+import { type AddCommand, printResult, type Session } from './io.ts';
+import { type Globals, parseBytes, progressOf } from './options.ts';
+
+interface ExportFlags extends Globals {
+  readonly format: string;
+  readonly images: string;
+  readonly labels?: string;
+  readonly out: string;
+  readonly shardSize: number;
+}
+
+const SHARD_BYTES = 2 ** 29;
+
+export const addExport: AddCommand = (program, session) => {
+  const { exports } = session.services.exchangeFormats();
+  const lines = exports.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join('\n');
+  const labels = exports.filter(({ holds }) => holds === 'labels').map(({ name }) => name);
+  program
+    .command('export')
+    .summary('write labels or images for other programs')
+    .description(`Writes labels or images for other programs, whole or not at all.\n\nFormats:\n${lines}`)
+    .addOption(
+      new Option('--format <name>', 'format to write').choices(exports.map(({ name }) => name)).makeOptionMandatory(),
+    )
+    .requiredOption('--images <dir>', 'artifact folder with the images')
+    .option('--labels <dir>', `artifact folder with the labels, for ${labels.join(', ')}`)
+    .requiredOption('--out <dir>', 'folder to make')
+    .addOption(
+      new Option('--shard-size <bytes>', 'most bytes of one file, where images share files')
+        .default(SHARD_BYTES, '512M')
+        .argParser((text) => parseBytes(text, '--shard-size')),
+    )
+    .action((_: object, command: Command) => runExport(command.optsWithGlobals<ExportFlags>(), session));
+};
+
+async function runExport(flags: ExportFlags, session: Session): Promise<void> {
+  const { format, images, labels = null, out, shardSize: shardBytes } = flags;
+  await interruptible(session, async (signal) => {
+    const progress = progressOf(flags, session.io);
+    try {
+      const done = await session.services.exportData({ format, images, labels, out, shardBytes, progress, signal });
+      progress.close();
+      const unit = labels === null ? 'images' : 'records';
+      const text = `${done.out}: ${done.items} ${unit} as ${done.format}, ${formatBytes(done.bytes)} in ${done.files} files`;
+      printResult(session, flags, done, text);
+    } finally {
+      progress.close();
+    }
+  });
+}
