@@ -5,10 +5,10 @@ import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** Starts $PYTHON (default python3). @returns {Promise<{ask: (request: object) => Promise<object>, close: () => void} | string>} the reason where it cannot */
-export async function startEager(threads) {
+/** Starts $PYTHON (default python3) on a device. @returns {Promise<{ask: (request: object) => Promise<object>, close: () => void} | string>} the reason where it cannot */
+export async function startEager(threads, device) {
   const script = fileURLToPath(new URL('./eager.py', import.meta.url));
-  const child = spawn(process.env.PYTHON ?? 'python3', [script, String(threads)], {
+  const child = spawn(process.env.PYTHON ?? 'python3', [script, String(threads), device], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, OMP_NUM_THREADS: String(threads) },
   });

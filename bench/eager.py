@@ -2,16 +2,21 @@
 A long-lived child of bench/synthesize.mjs: reads one JSON request a line on stdin, answers one JSON line on stdout.
 
   {"load": FILE}                          a safetensors file: weights (torchvision names), x, targets, draws
-  {"run": NAME, "steps": S}               NAME: eager-fp32, eager-bf16 (autocast, channels-last), conv-fp32, conv-bf16
+  {"run": NAME, "from": FILE, "steps": S} NAME: eager-fp32, eager-bf16 (autocast, channels-last), conv-fp32, conv-bf16; on
+                                          CUDA -tf32 for -fp32, which is what PyTorch's defaults make of its convolutions
+  {"rates": true}                         a large bf16 matrix product, FLOP/s, and a large copy, bytes read and written a s
 
 conv-*: the same convolutions alone, forward and gradient to the input, channels-last: the floor nobody goes below with
-these convolutions. Written from docs and papers (SRe2L sec. 3; one crop, flip and roll for the batch; Adam .5 .9).
+these convolutions. Written from docs and papers (SRe2L sec. 3; one crop, flip and roll for the batch; Adam .5 .9). Class
+groups are optimised one after the other, as the scripts do. Losses are read after the last iteration, and on CUDA every answer
+waits for the device.
 """
 
 import json
 import resource
 import struct
 import sys
+import time
 
 import torch
 import torch.nn as nn
@@ -73,27 +78,36 @@ class ResNet18(nn.Module):
 
 
 class Loop:
-    def __init__(self, path):
+    def __init__(self, path, device):
+        self.device = device
         self.tensors, info = read_safetensors(path)
-        self.model = ResNet18(int(info["classes"]), info["stem"] == "small")
+        for name in ("x", "labels", "targetMean", "targetVar"):
+            self.tensors[name] = self.tensors[name].to(device)
+        self.groups = self.tensors["crop"].shape[1]
+        self.model = ResNet18(int(info["classes"]), info["stem"] == "small").to(device)
         self.model.load_state_dict({k[6:]: v for k, v in self.tensors.items() if k.startswith("model.")})
         self.model.eval().requires_grad_(False)
         self.norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
         self.r_bn, self.lr = float(info["rBn"]), float(info["lr"])
 
     def iterate(self, steps, bf16):
+        return [loss for group in range(self.groups) for loss in self.iterate_group(group, steps, bf16)]
+
+    def iterate_group(self, group, steps, bf16):
         t = self.tensors
+        images = t["x"].shape[0] // self.groups
+        mine = slice(group * images, (group + 1) * images)
         memory = torch.channels_last if bf16 else torch.contiguous_format
         model = self.model.to(memory_format=memory)
-        x = t["x"].clone(memory_format=memory).requires_grad_(True)
+        x = t["x"][mine].clone(memory_format=memory).requires_grad_(True)
         optimizer = torch.optim.Adam([x], lr=self.lr, betas=(0.5, 0.9), eps=1e-8)
-        size, labels, losses = x.shape[-1], t["labels"].long(), []
+        size, labels, losses = x.shape[-1], t["labels"][mine].long(), []
         distances = []
         first = 0
         hooks = []
         for norm in self.norms:
             last = first + norm.num_features
-            mean, var = t["targetMean"][0, first:last], t["targetVar"][0, first:last]
+            mean, var = t["targetMean"][group, first:last], t["targetVar"][group, first:last]
 
             def hook(_module, args, _output, mean=mean, var=var):
                 batch = args[0].float()
@@ -104,16 +118,16 @@ class Loop:
             hooks.append(norm.register_forward_hook(hook))
             first = last
         for step in range(steps):
-            top, left, height, width = t["crop"][step, 0].tolist()
+            top, left, height, width = t["crop"][step, group].tolist()
             view = F.interpolate(
                 x[:, :, top : top + height, left : left + width], (size, size), mode="bilinear", align_corners=False
             )
-            if t["flip"][step, 0].item():
+            if t["flip"][step, group].item():
                 view = view.flip(3)
-            view = torch.roll(view, t["roll"][step, 0].tolist(), (2, 3))
+            view = torch.roll(view, t["roll"][step, group].tolist(), (2, 3))
             optimizer.zero_grad()
             distances.clear()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 logits = model(view)
             ce = F.cross_entropy(logits.float(), labels)
             matching = 10 * distances[0] + sum(distances[1:])
@@ -121,10 +135,10 @@ class Loop:
             optimizer.step()
             with torch.no_grad():
                 x.clamp_(-2, 2)
-            losses += [ce.item(), matching.item()]
+            losses.append(torch.stack([ce, matching]).detach())
         for handle in hooks:
             handle.remove()
-        return losses
+        return torch.stack(losses).flatten().tolist()
 
     def convolutions(self, steps, bf16):
         dtype = torch.bfloat16 if bf16 else torch.float32
@@ -141,7 +155,7 @@ class Loop:
                 handle.remove()
             self.inputs = {}
         if dtype not in self.inputs:
-            make = lambda shape: torch.randn(shape).to(dtype).to(memory_format=torch.channels_last)  # noqa: E731
+            make = lambda shape: torch.randn(shape, device=self.device).to(dtype).to(memory_format=torch.channels_last)  # noqa: E731
             self.inputs[dtype] = [
                 (m.weight.to(dtype).to(memory_format=torch.channels_last), make(a), make(b), m.stride, m.padding)
                 for m, a, b in self.shapes
@@ -153,19 +167,50 @@ class Loop:
         return []
 
 
+def rates(device):
+    size, repeats = (8192, 20) if device.type == "cuda" else (1024, 3)
+    a, b = (torch.randn(size, size, device=device).to(torch.bfloat16) for _ in range(2))
+    source = torch.empty(size * size * 4, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+
+    def seconds(work):
+        for _ in range(3):
+            work()
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        wait(device)
+        return (time.perf_counter() - began) / repeats
+
+    matmul = seconds(lambda: torch.matmul(a, b))
+    copy = seconds(lambda: target.copy_(source))
+    return {"matmulFlops": 2 * size**3 / matmul, "copyBytes": 2 * source.numel() / copy}
+
+
+def wait(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def main():
     torch.set_num_threads(int(sys.argv[1]))
+    device = torch.device(sys.argv[2])
+    torch.empty(1, device=device)  # says here why the device cannot be used
     loops = {}
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if "load" in request:
-            loops[request["load"]] = Loop(request["load"])
+            loops[request["load"]] = Loop(request["load"], device)
             answer = {}
+        elif "rates" in request:
+            answer = rates(device)
         else:
             loop, name = loops[request["from"]], request["run"]
             run = loop.convolutions if name.startswith("conv") else loop.iterate
             answer = {"losses": run(request["steps"], name.endswith("bf16"))}
+            wait(device)
         answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(answer), flush=True)
 

@@ -12,11 +12,13 @@ import { cpus } from 'node:os';
  * @property {() => number} [peakBytes] - largest resident memory of its own process; this process's where absent
  * @property {() => number} [seconds] - time of the latest run by the clock of its own process; this process's where absent
  * @property {number} [threads] - where it cannot use as many as the bench was told; known after its first run
+ * @property {{imageIterations: number, flops: number}} [work] - what one run does; its row then has rates
  * @typedef {object} Case
  * @property {string} name
  * @property {Contender[]} contenders - the first that can run is the one ratios refer to and answers are compared with
  * @property {(answer: unknown, reference: unknown, name: string) => string | null} compare - what differs, or null
  * @property {string[]} [bases] - contenders that ratios refer to, each in rows of its own; the first that can run if absent
+ * @property {() => Promise<{matmulFlops: number, copyBytes: number} | null>} [rates] - of the device, in the same run
  */
 
 /** Thrown by a contender's first run: it cannot do this case here. Its row gives the message as the reason. */
@@ -56,7 +58,7 @@ export async function runBench(bench, cases, options) {
   };
   const rows = [];
   let agreed = true;
-  for (const { name, contenders: all, compare, bases } of cases) {
+  for (const { name, contenders: all, compare, bases, rates } of cases) {
     const [contenders, answers] = [[], []];
     for (const contender of all) {
       const answer = contender.unavailable ? new Unavailable(contender.unavailable) : await firstRun(contender);
@@ -74,9 +76,10 @@ export async function runBench(bench, cases, options) {
       console.error(`${bench}: ${name}: ${contenders[i].name} is wrong and is not timed: ${difference}`);
     }
     const timed = contenders.filter((_, i) => wrong[i] === null);
-    if (options.smoke) continue;
+    if (options.smoke || timed.length === 0) continue;
+    const device = (await rates?.()) ?? null;
     const seconds = await measure(timed);
-    rows.push(...rowsOf(name, timed, seconds, bases));
+    rows.push(...rowsOf(name, timed, seconds, bases, device));
   }
   if (options.json) console.log(JSON.stringify({ bench, machine, commit: commit(), rows }));
   else if (options.smoke) {
@@ -84,6 +87,12 @@ export async function runBench(bench, cases, options) {
     console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
   } else print(bench, machine, rows);
   return agreed;
+}
+
+/** Image iterations a second, achieved FLOP/s, and the share of a large bf16 matrix product's rate in the same run. */
+function throughput({ imageIterations, flops }, seconds, device) {
+  const rate = { imageIterationsPerSecond: imageIterations / seconds, flopsPerSecond: flops / seconds };
+  return device === null ? rate : { ...rate, ...device, shareOfMatmul: rate.flopsPerSecond / device.matmulFlops };
 }
 
 /** The answer of a contender's first run, or the Unavailable it threw. */
@@ -97,13 +106,13 @@ async function firstRun(contender) {
 }
 
 /** A row for each contender and base, without those that repeat another pair the other way round. */
-function rowsOf(name, timed, seconds, bases) {
+function rowsOf(name, timed, seconds, bases, device) {
   const found = bases?.filter((base) => timed.some((contender) => contender.name === base)) ?? [];
   if (found.length === 0) found.push(timed[0].name);
   return found.flatMap((base, k) =>
     timed
       .filter(({ name: contender }) => k === 0 || !found.slice(0, k + 1).includes(contender))
-      .map(({ name: contender, peakBytes, threads }) => {
+      .map(({ name: contender, peakBytes, threads, work }) => {
         const ratios = seconds
           .get(contender)
           .map((s, round) => seconds.get(base)[round] / s)
@@ -119,6 +128,7 @@ function rowsOf(name, timed, seconds, bases) {
           rounds: ratios.length,
           peakBytes: peakBytes?.() ?? process.resourceUsage().maxRSS * 1024,
           ...(threads === undefined ? {} : { threads }),
+          ...(work && throughput(work, median(seconds.get(contender)), device)),
         };
       }),
   );
@@ -148,12 +158,20 @@ function print(bench, machine, rows) {
   console.log(
     `\n${bench} on ${machine.cpu}, ${machine.cores} cores, ${machine.threads} threads, ${machine.device}, commit ${commit()}\n`,
   );
-  console.log('| case | contender | median | ratio | p10-p90 |\n|---|---|---|---|---|');
+  console.log('| case | contender | median | ratio | p10-p90 | rate |\n|---|---|---|---|---|---|');
   const threads = (row) => (row.threads ? ` (threads: ${row.threads})` : '');
-  for (const row of rows)
+  for (const row of rows) {
     console.log(
       row.unavailable
-        ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | |`
-        : `| ${row.case} | ${row.contender}${threads(row)} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |`,
+        ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | | |`
+        : `| ${row.case} | ${row.contender}${threads(row)} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${rateText(row)}`,
     );
+  }
+}
+
+function rateText({ imageIterationsPerSecond: rate, flopsPerSecond, shareOfMatmul, copyBytes }) {
+  if (rate === undefined) return ' |';
+  const share = shareOfMatmul === undefined ? '' : `, ${(100 * shareOfMatmul).toFixed(0)} % of a bf16 matrix product`;
+  const copy = copyBytes === undefined ? '' : `; a copy moves ${(copyBytes / 1e9).toFixed(0)} GB/s`;
+  return ` ${rate.toFixed(0)} images x iterations/s, ${(flopsPerSecond / 1e12).toFixed(2)} TFLOP/s${share}${copy} |`;
 }

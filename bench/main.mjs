@@ -30,4 +30,4 @@ for (const name of positionals.length > 0 ? positionals : BENCHES) {
   const { cases } = await import(`./${name}.mjs`);
   agreed = (await runBench(name, await cases(options), options)) && agreed;
 }
-process.exitCode = agreed ? 0 : 1;
+process.exit(agreed ? 0 : 1); // a Python child would keep the process waiting

@@ -113,7 +113,7 @@ export function matchCase(binding, { device, threads, smoke }) {
     roll: tensor('I32', [1, 1, 2], Int32Array.of(0, 0)),
     lr: tensor('F64', [1], Float64Array.of(0.1)),
     ...{ beta1: BETA1, beta2: 0.9, eps: 1e-8, rBn: R_BN, firstBnMultiplier: FIRST_BN_MULTIPLIER },
-    ...{ tvL2: 0, l2Scale: 0, clampLow: vector([-2]), clampHigh: vector([2]) },
+    ...{ tvL2: 0, l2Scale: 0, clampLow: vector([-2]), clampHigh: vector([2]), graph: true },
     targetMean: tensor('F32', [1, channels], targetMean),
     targetVar: tensor('F32', [1, channels], targetVar),
   };

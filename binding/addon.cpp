@@ -25,6 +25,7 @@ Napi::Value info_of(const Napi::CallbackInfo& info) {
     out.Set("compiled", compiled_version());
     out.Set("runtime", runtime_version());
     out.Set("kernels", kernels_loaded());
+    out.Set("graph", graph_loaded());
     out.Set("cpu", cpu);
     return out;
   });
@@ -48,10 +49,29 @@ Napi::Value cuda_of(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value device_memory_of(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    LPLD_CHECK(info[0].IsString(), Internal, "expected the name of a device");
+    const DeviceMemory memory = device_memory(info[0].As<Napi::String>().Utf8Value());
+    auto out = Napi::Object::New(info.Env());
+    out.Set("free", double(memory.free));
+    out.Set("total", double(memory.total));
+    return out;
+  });
+}
+
 Napi::Value load_kernels_of(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     LPLD_CHECK(info[0].IsString(), Internal, "expected the path of liblpld_kernels.so");
     load_kernels(info[0].As<Napi::String>().Utf8Value());
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value load_graph_of(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    LPLD_CHECK(info[0].IsString(), Internal, "expected the path of liblpld_graph.so");
+    load_graph(info[0].As<Napi::String>().Utf8Value());
     return info.Env().Undefined();
   });
 }
@@ -98,7 +118,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   };
   function("info", info_of);
   function("cuda", cuda_of);
+  function("deviceMemory", device_memory_of);
   function("loadKernels", load_kernels_of);
+  function("loadGraph", load_graph_of);
   function("archs", archs_of);
   function("codecs", codecs_of);
   function("createModel", ModelHandle::create);
@@ -116,6 +138,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   function("similarity", js_similarity);
   hook_process_exit(env, function("shutdown", shutdown_of));
   exports.Set("ops", define_ops(env));
+  function("opsOn", ops_on_device);
   return exports;
 }
 

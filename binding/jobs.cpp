@@ -110,6 +110,7 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
     spec.target_var = f.tensor("targetVar", at::kFloat);
     spec.clamp_low = f.tensor("clampLow", at::kFloat);
     spec.clamp_high = f.tensor("clampHigh", at::kFloat);
+    spec.graph = f.boolean("graph");
     LPLD_CHECK(spec.groups > 0 && spec.images_per_group > 0, Internal, "expected groups and imagesPerGroup > 0");
     return start(
         info, {handle.life()}, info[2], [model, spec](const JobContext& job) { return synthesize(*model, spec, job); },

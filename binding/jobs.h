@@ -14,5 +14,6 @@ Napi::Value js_decode(const Napi::CallbackInfo& info);         // (spec, onProgr
 Napi::Value js_codec_needs(const Napi::CallbackInfo& info);    // (name)
 Napi::Value js_evaluate(const Napi::CallbackInfo& info);       // (model, store, spec, onProgress)
 Napi::Value js_similarity(const Napi::CallbackInfo& info);     // (model, store, spec, onProgress)
-Napi::Object define_ops(Napi::Env env);
+Napi::Object define_ops(Napi::Env env);                        // on the CPU
+Napi::Value ops_on_device(const Napi::CallbackInfo& info);     // (device)
 }  // namespace lpld

@@ -36,6 +36,11 @@ using Info = Napi::CallbackInfo;
 using Body = Napi::Value (*)(const Info&);
 
 at::Tensor tensor_at(const Info& info, size_t i) { return to_tensor(info[i], text("argument ", i + 1)); }
+
+// Where the ops of the table being called compute (opsOn); set for the length of one synchronous call.
+thread_local at::Device g_device(at::kCPU);
+at::Tensor on_device(const at::Tensor& tensor) { return tensor.to(g_device); }
+at::Tensor device_at(const Info& info, size_t i) { return on_device(tensor_at(info, i)); }
 double number_at(const Info& info, size_t i) {
   LPLD_CHECK(info[i].IsNumber(), Internal, "expected a number for argument ", i + 1);
   return info[i].As<Napi::Number>().DoubleValue();
@@ -130,19 +135,21 @@ Napi::Value resize_bilinear(const Info& info) {  // image U8 [H, W, C], height, 
 
 Napi::Value crop_flip_roll_op(const Info& info) {  // x, groups, crop, flip, roll, grad
   const c10::AutoGradMode grad(true);
-  Gradient gradient(tensor_at(info, 0));
-  const at::Tensor crop = tensor_at(info, 2);
+  Gradient gradient(device_at(info, 0));
+  const at::Tensor crop = tensor_at(info, 2), flip = tensor_at(info, 3), roll = tensor_at(info, 4);
   LPLD_CHECK(crop.dim() == 2 && crop.size(0) == integer_at(info, 1), Internal,
              "expected crop [G, 4] for G = ", integer_at(info, 1), ", received ", crop.sizes());
-  const at::Tensor y = crop_flip_roll(gradient.leaf, crop, tensor_at(info, 3), tensor_at(info, 4));
-  return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 5)))}});
+  LPLD_CHECK(gradient.leaf.dim() == 4, Internal, "expected x [G*n, C, P, P], received ", gradient.leaf.sizes());
+  const SynthesisDraws draws(crop.unsqueeze(0), flip.unsqueeze(0), roll.unsqueeze(0), gradient.leaf.size(2), g_device);
+  const at::Tensor y = crop_flip_roll(gradient.leaf, draws);
+  return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(device_at(info, 5)))}});
 }
 
 Napi::Value bn_match_op(const Info& info) {  // x, groups, mean, variance
   const c10::AutoGradMode grad(true);
-  Gradient gradient(tensor_at(info, 0));
+  Gradient gradient(device_at(info, 0));
   const at::Tensor loss =
-      bn_match(group_moments(gradient.leaf, integer_at(info, 1)), tensor_at(info, 2), tensor_at(info, 3));
+      bn_match(group_moments(gradient.leaf, integer_at(info, 1)), device_at(info, 2), device_at(info, 3));
   return object(info.Env(), {{"loss", loss}, {"dx", gradient.of(loss)}});
 }
 
@@ -150,23 +157,23 @@ Napi::Value norm_act_op(
     const Info& info) {  // x, residual or null, spec {scale, shift, center, relu, groups}, grads {y, mean, variance}
   const Fields spec(info[2], "norm spec"), grads(info[3], "norm gradients");
   const bool residual = !info[1].IsNull();
-  const at::Tensor x = tensor_at(info, 0).contiguous(at::MemoryFormat::ChannelsLast);
-  Gradient of_x(x), of_residual(residual ? tensor_at(info, 1).contiguous(at::MemoryFormat::ChannelsLast) : x);
+  const at::Tensor x = device_at(info, 0).contiguous(at::MemoryFormat::ChannelsLast);
+  Gradient of_x(x), of_residual(residual ? device_at(info, 1).contiguous(at::MemoryFormat::ChannelsLast) : x);
   const NormActInput input{of_x.leaf,
                            residual ? of_residual.leaf : at::Tensor(),
-                           spec.tensor("scale", at::kFloat),
-                           spec.tensor("shift", at::kFloat),
-                           spec.tensor("center", at::kFloat),
+                           on_device(spec.tensor("scale", at::kFloat)),
+                           on_device(spec.tensor("shift", at::kFloat)),
+                           on_device(spec.tensor("center", at::kFloat)),
                            spec.boolean("relu"),
                            spec.integer("groups")};
   NormAct out;
   {
     const c10::AutoGradMode grad(true);
     out = norm_act(input);
-    at::Tensor loss = out.y.to(at::kDouble).mul(grads.tensor("y").to(at::kDouble)).sum();
+    at::Tensor loss = out.y.to(at::kDouble).mul(on_device(grads.tensor("y")).to(at::kDouble)).sum();
     if (input.groups > 0)
-      loss = loss + out.mean.mul(grads.tensor("mean").to(at::kDouble)).sum() +
-             out.variance.mul(grads.tensor("variance").to(at::kDouble)).sum();
+      loss = loss + out.mean.mul(on_device(grads.tensor("mean")).to(at::kDouble)).sum() +
+             out.variance.mul(on_device(grads.tensor("variance")).to(at::kDouble)).sum();
     loss.backward();
   }
   auto result = object(info.Env(), {{"y", out.y}, {"dx", of_x.leaf.grad()}});
@@ -204,10 +211,10 @@ Napi::Value soft_kl_op(const Info& info) {  // student, teacher, temperature, lo
 
 Napi::Value pixel_adam_op(const Info& info) {  // x, m, v, grad, step, lr, beta1, beta2, eps, low, high
   const c10::AutoGradMode no_grad(false);
-  const at::Tensor x = tensor_at(info, 0), m = tensor_at(info, 1), v = tensor_at(info, 2);
-  pixel_adam(x, m, v, tensor_at(info, 3), integer_at(info, 4),
-             {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)}, tensor_at(info, 9),
-             tensor_at(info, 10));
+  const at::Tensor x = device_at(info, 0), m = device_at(info, 1), v = device_at(info, 2);
+  pixel_adam(x, m, v, device_at(info, 3), integer_at(info, 4),
+             {number_at(info, 5), number_at(info, 6), number_at(info, 7), number_at(info, 8)}, device_at(info, 9),
+             device_at(info, 10));
   return object(info.Env(), {{"x", x}, {"m", m}, {"v", v}});
 }
 
@@ -292,15 +299,35 @@ const Entry kOps[] = {
 
 }  // namespace
 
-Napi::Object define_ops(Napi::Env env) {
+namespace {
+// The table with its tensors on `device`; the four ops that have kernels of their own go there, the others stay.
+Napi::Object ops_on(Napi::Env env, const at::Device& device) {
   auto out = Napi::Object::New(env);
   for (const Entry& entry : kOps) {
     const Body body = entry.body;
-    out.Set(entry.name,
-            Napi::Function::New(
-                env, [body](const Info& info) { return guard(info.Env(), [&] { return body(info); }); }, entry.name));
+    const auto call = [body, device](const Info& info) {
+      return guard(info.Env(), [&] {
+        struct Restore {
+          ~Restore() { g_device = at::Device(at::kCPU); }
+        } restore;
+        g_device = device;
+        return body(info);
+      });
+    };
+    out.Set(entry.name, Napi::Function::New(env, call, entry.name));
   }
   return out;
+}
+}  // namespace
+
+Napi::Object define_ops(Napi::Env env) { return ops_on(env, at::Device(at::kCPU)); }
+
+Napi::Value ops_on_device(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const std::string device = string_at(info, 0);
+    check_device(device);
+    return ops_on(info.Env(), at::Device(device));
+  });
 }
 
 }  // namespace lpld

@@ -141,11 +141,14 @@ async function buildNative(extra) {
     const shown = errors.length > 0 ? errors.slice(0, 20) : lines.slice(-20);
     throw new BuildError(`building the native addon failed; all of the output is in ${log}\n${shown.join('\n')}`);
   }
-  const kernels = existsSync(join(packageRoot, 'build', 'Release', 'liblpld_kernels.so'));
+  const isBuilt = (name) => existsSync(join(packageRoot, 'build', 'Release', name));
+  const [kernels, graph] = [isBuilt('liblpld_kernels.so'), isBuilt('liblpld_graph.so')];
   const { version, minor, cuda, root: libtorchRoot } = libtorch;
-  const record = { libtorchRoot, libtorchVersion: version, minor, cuda, kernels, sources };
+  const record = { libtorchRoot, libtorchVersion: version, minor, cuda, kernels, graph, sources };
   writeFileSync(join(packageRoot, 'build', 'Release', 'lpld-build.json'), `${JSON.stringify(record, null, 2)}\n`);
-  process.stderr.write(`built build/Release/lpld.node${kernels ? ' and the CUDA kernels' : ''}\n`);
+  process.stderr.write(
+    `built build/Release/lpld.node${kernels ? ', the CUDA kernels' : ''}${graph ? ', CUDA graphs' : ''}\n`,
+  );
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {

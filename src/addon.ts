@@ -21,6 +21,8 @@ export interface AddonFile {
   readonly minor: string | null;
   /** liblpld_kernels.so beside it, null where CUDA kernels were not built. */
   readonly kernels: string | null;
+  /** liblpld_graph.so beside it, null where it was built against a LibTorch without CUDA. */
+  readonly graph: string | null;
 }
 
 const require = createRequire(import.meta.url);
@@ -29,8 +31,11 @@ const require = createRequire(import.meta.url);
 const RTLD_NODELETE = 0x1000;
 
 function describe(kind: AddonFile['kind'], path: string, minor: string | null): AddonFile {
-  const kernels = join(dirname(path), 'liblpld_kernels.so');
-  return { kind, path, minor, kernels: existsSync(kernels) ? kernels : null };
+  const beside = (name: string): string | null => {
+    const file = join(dirname(path), name);
+    return existsSync(file) ? file : null;
+  };
+  return { kind, path, minor, kernels: beside('liblpld_kernels.so'), graph: beside('liblpld_graph.so') };
 }
 
 function recordedMinor(file: string): string | null {
@@ -172,6 +177,7 @@ export function loadNative(device: 'cpu' | 'cuda' = 'cpu'): NativeBinding {
   } else if (device === 'cuda' && !loaded.cuda) mapCuda(libtorch);
   if (device === 'cuda' && !loaded.cuda) {
     if (loaded.addon.kernels !== null) loaded.native.loadKernels(loaded.addon.kernels);
+    if (loaded.addon.graph !== null) loaded.native.loadGraph(loaded.addon.graph);
     loaded.cuda = true;
   }
   return loaded.native;

@@ -190,6 +190,7 @@ export interface SynthesizeSpec extends Execution {
   readonly targetVar: TensorView; // F32 [G, sum of C_l]
   readonly clampLow: TensorView; // F32 [C]
   readonly clampHigh: TensorView; // F32 [C]
+  readonly graph: boolean; // replay one captured iteration where the device can (CUDA with liblpld_graph.so)
 }
 
 export interface SynthesizeResult {
@@ -294,6 +295,7 @@ export interface NativeInfo {
   readonly compiled: string; // LibTorch version of the headers
   readonly runtime: string; // major.minor of the LibTorch in the process
   readonly kernels: boolean; // liblpld_kernels.so is loaded
+  readonly graph: boolean; // liblpld_graph.so is loaded
   readonly cpu: { readonly avx512: boolean; readonly avx512Bf16: boolean; readonly amxBf16: boolean };
 }
 
@@ -305,8 +307,12 @@ export interface NativeBinding {
     readonly devices: readonly { name: string; memory: number }[];
     readonly reason: string;
   };
+  /** Bytes of a CUDA device; 0 for the CPU and where liblpld_kernels.so, which asks, is not loaded. */
+  deviceMemory(device: string): { readonly free: number; readonly total: number };
   /** Opens liblpld_kernels.so; without it CUDA tensors use ATen bodies. */
   loadKernels(path: string): void;
+  /** Opens liblpld_graph.so; without it the iterations of synthesis are launched one by one. */
+  loadGraph(path: string): void;
   archs(): string[];
   codecs(): string[];
   createModel(spec: ModelSpec): NativeModel;
@@ -359,4 +365,6 @@ export interface NativeBinding {
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;
+  /** The same ops; cropFlipRoll, bnMatch, normAct and pixelAdam compute on `device` ('cpu' or 'cuda:N'). */
+  opsOn(device: string): NativeOps;
 }

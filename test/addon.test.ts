@@ -31,6 +31,7 @@ describe('choice of the addon', () => {
       ['build/Release/lpld.node'],
       ['build/Release/lpld-build.json', '{"minor":"2.13"}'],
       ['build/Release/liblpld_kernels.so'],
+      ['build/Release/liblpld_graph.so'],
       [PREBUILT('2.13')],
       [PREBUILT('2.14')],
     );
@@ -39,12 +40,14 @@ describe('choice of the addon', () => {
       path: join(root, 'build/Release/lpld.node'),
       minor: '2.13',
       kernels: join(root, 'build/Release/liblpld_kernels.so'),
+      graph: join(root, 'build/Release/liblpld_graph.so'),
     });
     expect(findAddon('2.14', root)).toEqual({
       kind: 'prebuilt',
       path: join(root, PREBUILT('2.14')),
       minor: '2.14',
       kernels: null,
+      graph: null,
     });
     expect(listAddons(root)).toHaveLength(3);
   });

@@ -11,7 +11,9 @@ import { i32 } from './util/tensors.ts';
 const BINDING = {
   info: 'function',
   cuda: 'function',
+  deviceMemory: 'function',
   loadKernels: 'function',
+  loadGraph: 'function',
   archs: 'function',
   codecs: 'function',
   createModel: 'function',
@@ -29,6 +31,7 @@ const BINDING = {
   similarity: 'function',
   shutdown: 'function',
   ops: 'object',
+  opsOn: 'function',
 } as const satisfies Record<keyof NativeBinding, 'function' | 'object'>;
 
 const OPS = {
@@ -57,6 +60,7 @@ const INFO = {
   compiled: 'string',
   runtime: 'string',
   kernels: 'boolean',
+  graph: 'boolean',
   cpu: 'object',
 } as const satisfies Record<keyof NativeInfo, string>;
 

@@ -1,5 +1,5 @@
-// The checks of scripts/gpu-check.mjs: a device computes what the CPU computes. They always run with the CPU on both
-// sides, so that they cannot rot; with a usable GPU they run on it, without one they are reported as skipped.
+// The checks of scripts/gpu-check.mjs: a device computes what the CPU computes. They always run with the CPU as the device,
+// so that they cannot rot; with a usable GPU they run on it, without one they are reported as skipped.
 
 import { describe, expect, test } from 'vitest';
 import { deviceChecks } from '../scripts/gpu-check.mjs';
@@ -14,9 +14,10 @@ interface Check {
 const obstacle = cudaObstacle(cudaDriver(), locateLibtorch()?.cuda ?? null);
 const names = (deviceChecks('cpu') as Check[]).map(({ name }) => name);
 
-describe('cpu against itself: the checks run and compare equal', () => {
+describe('cpu against itself: the checks run and agree', () => {
   test.each(deviceChecks('cpu') as Check[])('$name', async ({ run }) => {
-    expect((await run()).distance).toBe(0);
+    const { distance, tolerance } = await run();
+    expect(distance).toBeLessThanOrEqual(tolerance);
   });
 });
 

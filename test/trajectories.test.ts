@@ -180,6 +180,7 @@ function synthesisSpec(name: string): SynthesizeSpec {
     targetVar: f32([G, channels], positive([G, channels], 401)),
     clampLow: f32([inChannels], Array(inChannels).fill(-mean / std)),
     clampHigh: f32([inChannels], Array(inChannels).fill((1 - mean) / std)),
+    graph: true,
   };
 }
 

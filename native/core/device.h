@@ -3,6 +3,7 @@
 // binding/ may include it.
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,13 @@ struct CudaReport {
 };
 CudaReport cuda_report();
 
+// Bytes of a CUDA device, free ones as of now; both 0 where our kernels' library, which asks, is not loaded. Throws as
+// check_device, and E_DEVICE where the device cannot be asked.
+struct DeviceMemory {
+  int64_t free, total;
+};
+DeviceMemory device_memory(const std::string& device);
+
 // Throws E_CONFIG unless `device` is cpu or cuda:N, E_DEVICE for a CUDA device that cannot be used.
 void check_device(const std::string& device);
 
@@ -42,11 +50,14 @@ std::string compiled_version();  // of the headers, e.g. 2.13.0
 std::string runtime_version();   // major.minor of the LibTorch in the process
 void check_runtime_version();    // throws E_DEVICE (libtorch-mismatch)
 
-// The CUDA kernels' own library. Without it CUDA tensors use ATen bodies. Throws E_DEVICE where it cannot be opened.
-struct KernelTable;
+// The CUDA kernels' own library, without which CUDA tensors use ATen bodies (core/kernels.h), and the one around LibTorch's
+// CUDA graphs, without which iterations are launched one by one. Throw E_DEVICE where it cannot be opened.
 void load_kernels(const std::string& path);
-const KernelTable* kernels();  // null unless loaded
+void load_graph(const std::string& path);
 bool kernels_loaded();
+bool graph_loaded();
+class Graph;
+std::unique_ptr<Graph> make_graph();  // kernels/graph.h; null unless loaded
 
 // Runs f; whatever LibTorch throws becomes lpld::Error (out of memory: E_DEVICE, all else E_INTERNAL).
 void translate(const std::function<void()>& f);

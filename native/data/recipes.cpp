@@ -1,11 +1,8 @@
 #include "data/recipes.h"
 
-#include <ATen/DeviceGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-
 #include "core/aten.h"
 #include "core/device.h"
-#include "kernels/table.h"
+#include "core/kernels.h"
 #include "ops/box.h"
 #include "ops/resized_crop.h"
 
@@ -114,10 +111,9 @@ at::Tensor render_cpu(const ImageStore& store, const Recipes& recipes, int64_t s
   return mixed;
 }
 
-// The same on the store's CUDA device, through the kernels' own library.
-at::Tensor render_cuda(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size) {
+// The same on the store's device, through the kernels' own library.
+at::Tensor render_kernel(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size) {
   const at::Device device(store.device());
-  const c10::DeviceGuard guard(device);
   const int64_t from = recipes.begin(step), count = recipes.end(step) - from;
   const auto upload = [&](const at::Tensor& field) { return field.narrow(0, from, count).to(device); };
   const auto& images = store.on_device();
@@ -142,9 +138,7 @@ at::Tensor render_cuda(const ImageStore& store, const Recipes& recipes, int64_t 
                         count,
                         size,
                         store.channels()};
-  void* stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
-  const int status = kernels()->render(args, stream);
-  LPLD_CHECK(status == 0, Internal, "render: the CUDA kernel failed with error ", status);
+  launch("render", kernels_for(mixed)->render, mixed, args);
   return mixed;
 }
 
@@ -152,9 +146,9 @@ at::Tensor render_cuda(const ImageStore& store, const Recipes& recipes, int64_t 
 
 Batch render_batch(const ImageStore& store, const Recipes& recipes, int64_t step, int64_t size, PixelHash* hash) {
   const int64_t from = recipes.begin(step), count = recipes.end(step) - from;
-  const bool cuda = kernels() != nullptr && at::Device(store.device()).is_cuda();
+  const bool kernel = kernels_for(at::empty({0}, at::TensorOptions().device(at::Device(store.device())))) != nullptr;
   Batch batch;
-  batch.pixels = cuda ? render_cuda(store, recipes, step, size) : render_cpu(store, recipes, step, size);
+  batch.pixels = kernel ? render_kernel(store, recipes, step, size) : render_cpu(store, recipes, step, size);
   batch.labels = at::empty({count}, at::kLong);
   batch.partner_labels = at::empty({count}, at::kLong);
   batch.own_share = recipes.lambda.narrow(0, from, count).clone();

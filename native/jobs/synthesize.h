@@ -20,6 +20,7 @@ struct SynthesizeSpec {
   double r_bn, first_bn_multiplier, tv_l2, l2_scale;
   at::Tensor target_mean, target_var;  // float [G, sum of C_l]
   at::Tensor clamp_low, clamp_high;    // float [C]
+  bool graph;                          // replay one captured iteration where the device can (CUDA, liblpld_graph.so)
 };
 
 struct SynthesizeResult {

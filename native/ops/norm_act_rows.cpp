@@ -2,25 +2,11 @@
 
 #include <cstring>
 
+#include "ops/norm_act_math.h"
+
 namespace lpld {
 
 namespace {
-
-inline float load(const float* p) { return *p; }
-inline float load(const uint16_t* p) {
-  const uint32_t bits = uint32_t(*p) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-inline void store(float* p, float value) { *p = value; }
-// Round to nearest even; a NaN keeps its sign and becomes quiet.
-inline void store(uint16_t* p, float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof(bits));
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  *p = uint16_t((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16) | 0x40 : rounded);
-}
 
 template <class T, bool kResidual, bool kRelu, bool kMoments>
 __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r) {
@@ -37,11 +23,11 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
   for (int64_t p = 0; p < r.pixels; ++p, x += channels, y += channels) {
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
-      const float value = load(x + c);
-      float out = value * scale[c] + shift[c];
-      if (kResidual) out += load(residual + c);
-      if (kRelu) out = out < 0.0f ? 0.0f : out;  // NaN stays NaN
-      store(y + c, out);
+      const float value = load_value(x + c);
+      float out = norm_value(value, scale[c], shift[c]);
+      if (kResidual) out += load_value(residual + c);
+      if (kRelu) out = relu_value(out);
+      store_value(y + c, out);
       if (kMoments) {
         const float centred = value - center[c];
         sums[c] += centred;
@@ -88,10 +74,10 @@ __attribute__((always_inline)) inline void backward_rows(const NormBackwardRows&
   for (int64_t p = 0; p < r.pixels; ++p, dy += channels, x += channels, dx += channels) {
 #pragma GCC ivdep
     for (int64_t c = 0; c < channels; ++c) {
-      float grad = load(dy + c);
-      if (kRelu) grad = load(y + c) > 0.0f ? grad : 0.0f;
-      if (kResidual) store(dresidual + c, grad);
-      store(dx + c, grad * scale[c] + (offset[c] + slope[c] * (load(x + c) - center[c])));
+      float grad = load_value(dy + c);
+      if (kRelu) grad = relu_gradient(load_value(y + c), grad);
+      if (kResidual) store_value(dresidual + c, grad);
+      store_value(dx + c, norm_gradient(grad, scale[c], load_value(x + c), center[c], offset[c], slope[c]));
     }
     if (kRelu) y += channels;
     if (kResidual) dresidual += channels;

@@ -4,11 +4,7 @@
 // Source: methods 0.8 (measured equal to Pillow); tested against Pillow's own bytes in test/ops/resized-crop.test.ts.
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define LPLD_HD __host__ __device__ inline
-#else
-#define LPLD_HD inline
-#endif
+#include "core/host_device.h"
 
 namespace lpld {
 

@@ -122,6 +122,7 @@ export async function makeForward(
         l2Scale: o.l2Scale,
         ...targets,
         ...bounds,
+        graph: true,
       };
       const result: SynthesizeResult = await runJob(
         runtime.signal,

@@ -143,7 +143,7 @@ async function optimise(context: StageContext): Promise<Summary> {
     classesPerForward({
       ipc: groups[0]!.images.length,
       bytesPerImage,
-      memory: runtime.memory / 2,
+      memory: (native.deviceMemory(runtime.device).free || runtime.memory) / 2,
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   const plan = await SynthesisPlan.open(draft, groups, o, sized);

@@ -163,6 +163,7 @@ export function synthesizeSpec(steps: number): SynthesizeSpec {
     targetVar: f32([1, 4], [1, 1, 1, 1]),
     clampLow: f32([1], [-2]),
     clampHigh: f32([1], [2]),
+    graph: true,
   };
 }
 

@@ -238,11 +238,24 @@ export const OP_REFUSALS: Refusal[] = [
   ],
   ['fewer crops than groups', 'E_INTERNAL', () => crop(1, 2)],
   ['no groups', 'E_INTERNAL', () => crop(0, 0)],
+  [
+    'an image of another rank',
+    'E_INTERNAL',
+    () =>
+      ops().cropFlipRoll(f32([1], [1]), 1, i32([1, 4], [0, 0, 1, 1]), u8([1], [0]), i32([1, 2], [0, 0]), f32([1], [1])),
+  ],
 ];
 
 export const OTHER_REFUSALS: Refusal[] = [
   ['kernels that are no path', 'E_INTERNAL', () => native().loadKernels(1 as never)],
   ['kernels that are not there', 'E_DEVICE', () => native().loadKernels('/nowhere/liblpld_kernels.so')],
+  ['a graph library that is no path', 'E_INTERNAL', () => native().loadGraph(1 as never)],
+  ['a graph library that is not there', 'E_DEVICE', () => native().loadGraph('/nowhere/liblpld_graph.so')],
+  ['memory of a device that is none', 'E_CONFIG', () => native().deviceMemory('gpu')],
+  ['memory of a GPU that is not there', 'E_DEVICE', () => native().deviceMemory('cuda:99')],
+  ['memory of a device that is no name', 'E_INTERNAL', () => native().deviceMemory(1 as never)],
+  ['ops on a device that is none', 'E_CONFIG', () => native().opsOn('gpu')],
+  ['ops on a GPU that is not there', 'E_DEVICE', () => native().opsOn('cuda:99')],
   [
     'a library that holds no kernels',
     'E_DEVICE',
