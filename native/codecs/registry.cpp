@@ -1,7 +1,9 @@
 // The table of codecs: one line per kind. `make` answers null for a name of another kind, and throws E_CONFIG for one of
 // its own with impossible parameters.
 #include "codecs/codec.h"
+#include "codecs/delta.h"
 #include "codecs/dense.h"
+#include "codecs/klt.h"
 #include "core/aten.h"
 
 namespace lpld {
@@ -14,6 +16,8 @@ struct Entry {
 };
 const Entry kCodecs[] = {
     {"dense:f16", "dense:f16", make_dense},
+    {"klt:BYTES", "klt:24", make_klt},
+    {"delta:BYTES", "delta:24", make_delta},
 };
 }  // namespace
 
