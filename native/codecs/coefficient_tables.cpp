@@ -9,7 +9,8 @@
 namespace lpld {
 
 namespace {
-constexpr int kMaxSymbols = 64;
+// Symbols of an alphabet: as many as a sample teaches something of, and no more bytes of tables than they save.
+constexpr int64_t kLeastSymbols = 8, kMostSymbols = 64, kRowsPerSymbol = 16;
 constexpr double kPrior = 0.05;      // count of a symbol never seen, and of the escape
 constexpr int64_t kTail = 512;       // a share 1 / kTail of the sample at either end is left to the escape
 constexpr int32_t kLimit = 1 << 30;  // |q|
@@ -29,7 +30,8 @@ Model model_of(const double* values, int64_t rows, double scale) {
   const int64_t tail = rows / kTail;
   const int64_t low = int64_t(std::floor(values[tail] * scale));
   const int64_t high = int64_t(std::floor(values[rows - 1 - tail] * scale)) + 1;
-  while ((high >> m.shift) - (low >> m.shift) >= kMaxSymbols) ++m.shift;
+  const int64_t most = std::clamp(rows / kRowsPerSymbol, kLeastSymbols, kMostSymbols);
+  while ((high >> m.shift) - (low >> m.shift) >= most) ++m.shift;
   m.first = int32_t(low >> m.shift);
   m.count = int32_t((high >> m.shift) - m.first) + 1;
   for (auto& mass : m.mass) mass.assign(m.count + 1, kPrior);

@@ -1,3 +1,5 @@
+// The prediction of delta.h: its fit in two passes, and both directions. Predictions are made of coefficients of the whole
+// images, [n, m] rather than [n, K], and take one product.
 #include "codecs/delta.h"
 
 #include "codecs/klt.h"
@@ -6,8 +8,9 @@
 namespace lpld {
 
 namespace {
-constexpr int64_t kBins = 16;        // of the share; one more where nothing is mixed
-constexpr double kBaseNoise = 0.25;  // theta of the whole images / theta of the views
+constexpr int64_t kBins = 16;          // of the share; one more where nothing is mixed
+constexpr double kBaseNoise = 0.25;    // theta of the whole images / theta of the views
+constexpr double kLeastNoise = 1e-10;  // theta / power of the logits: float32 holds no more of a difference
 constexpr uint32_t kBaseView = 0xffffffff;
 constexpr int64_t kMostBase = 1 << 28;  // numbers of all whole images: one GiB
 constexpr double kMostGain = 100;       // of what a basis may hold; a share of an answer is about 1
@@ -76,15 +79,16 @@ class Delta final : public Codec {
     const RecordContext rows = joined(sample.contexts);
     const at::Tensor x = centred(sample.answers.logits), whole = centred(sample.whole.logits);
     check_images(rows, whole.size(0));
-    const KltTarget target = parameter_.target(sample.contexts);
     const at::Tensor varied = x - x.mean(0, /*keepdim=*/true);
+    KltTarget target = parameter_.target(sample.contexts);
+    target.least = kLeastNoise * (varied * varied).sum(1).mean().item<double>();
     at::Tensor gain;
     const auto residual = [&](const at::Tensor& base) {
       gain = fit_gain(varied, base.index_select(0, rows.image), base.index_select(0, rows.partner), bin_of(rows));
       return x - predicted(base, gain, rows);
     };
     const double theta = fit_klt(residual(whole - whole.mean(0, /*keepdim=*/true)), target).theta;
-    const KltFit base = fit_klt(whole, {KltGoal::Noise, std::max(1e-30, kBaseNoise * theta)});
+    const KltFit base = fit_klt(whole, {KltGoal::Noise, kBaseNoise * theta, 0});
     TensorMap basis;
     for (const auto& [name, tensor] : base.tensors) basis[kBase + name] = tensor;
     const Klt coder(basis, kBase, sample.classes, at::kCPU, "delta");

@@ -1,3 +1,5 @@
+// The transform, dither and quantiser of klt.h, and the codec that is nothing else. Every tensor of a basis is checked here,
+// once, when it is bound: what decodes may trust shapes, tables and magnitudes.
 #include "codecs/klt.h"
 
 #include <charconv>
@@ -101,10 +103,10 @@ at::Tensor Klt::transform(const at::Tensor& coefficients) const {
 }
 
 KltTarget KltParameter::target(const std::vector<RecordContext>& records) const {
-  if (goal != KltGoal::Bits) return {goal, value};
+  if (goal != KltGoal::Bits) return {goal, value, 0};
   int64_t rows = 0;
   for (const auto& record : records) rows += record.image.size(0);
-  return {goal, 8 * (value - kStateBytes * double(records.size()) / double(std::max<int64_t>(1, rows)))};
+  return {goal, 8 * (value - kStateBytes * double(records.size()) / double(std::max<int64_t>(1, rows))), 0};
 }
 
 KltParameter parse_klt(const std::string& name, const std::string& kind) {

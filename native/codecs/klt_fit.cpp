@@ -1,3 +1,5 @@
+// The fit of klt_fit.h: covariance or Gram matrix, whichever is smaller, its eigenvectors, then a bisection over theta with
+// the tables' own count of bits. Dropping a component makes bits and error jump, so theta is settled in two steps.
 #include "codecs/klt_fit.h"
 
 #include "codecs/coefficient_tables.h"
@@ -6,10 +8,12 @@
 namespace lpld {
 
 namespace {
-constexpr int64_t kMaxSide = 2048;     // of an eigenproblem: where K is larger, so many rows of the sample are used
-constexpr int64_t kTableRows = 4096;   // rows the tables are fitted to
-constexpr double kNull = 1e-10;        // of the largest eigenvalue: what float32 logits cannot tell from 0
-constexpr double kWorthKeeping = 2.5;  // lambda / theta at which a dithered quantiser's bits start to pay (see below)
+constexpr int64_t kMaxSide = 2048;    // of an eigenproblem: where K is larger, so many rows of the sample are used
+constexpr int64_t kTableRows = 4096;  // rows the tables are fitted to
+constexpr double kNull = 1e-10;       // of the largest eigenvalue: what float32 logits cannot tell from 0
+// lambda / theta from which a component is kept. An ideal coder's 1 is not a dithered quantiser's: its first bits buy less.
+// For Gaussian components and spectra like 1 / j^1.3, 2.5 leaves 5 to 14 % less error than 1 at the same bits.
+constexpr double kWorthKeeping = 2.5;
 constexpr int kBisections = 48;
 
 class OneThread {
@@ -22,6 +26,12 @@ class OneThread {
  private:
   int threads_;
 };
+
+// Mean squared length of the rows.
+double power(const at::Tensor& rows) {
+  const double norm = at::linalg_vector_norm(rows).item<double>();
+  return norm * norm / double(rows.size(0));
+}
 
 // At most `limit` of the rows, evenly spread.
 at::Tensor thinned(const at::Tensor& rows, int64_t limit) {
@@ -112,10 +122,14 @@ struct Choice {
   int64_t kept;
 };
 
-// Dropping a component makes bits and error jump, so the components are chosen first and theta settles the rest.
+// The components first; with them fixed theta meets the target exactly (error) or to the last bisection (bits).
 Choice choose(const Plan& plan, const KltTarget& target) {
-  const double low = kNull * plan.largest(), high = plan.largest();
-  if (target.goal == KltGoal::Noise) return {target.value, plan.kept(target.value)};
+  const double high = plan.largest(), low = std::max(target.least, kNull * high);
+  if (low >= high) return {low, 0};
+  if (target.goal == KltGoal::Noise) {
+    const double theta = std::max(low, target.value);
+    return {theta, plan.kept(theta)};
+  }
   if (target.goal == KltGoal::Mse) {
     const auto fits = [&](double theta) { return plan.mse(theta, plan.kept(theta)) <= target.value; };
     const int64_t m = plan.kept(bisect(low, high, true, fits));
@@ -135,13 +149,13 @@ KltFit fit_klt(const at::Tensor& rows, const KltTarget& target) {
              "expected logits within 1e12 of at least one row to fit a basis to");
   const at::Tensor mean = rows.mean(0).to(at::kFloat);
   const at::Tensor x = rows - mean.to(at::kDouble);
-  const at::Tensor vectors = eigenbasis(x).to(at::kHalf);
-  const Plan plan(x.mm(vectors.to(at::kDouble).t()), (x * x).sum(1).mean().item<double>(), classes);
-  const Choice choice = plan.largest() > 0 ? choose(plan, target) : Choice{0, 0};
+  const at::Tensor vectors = eigenbasis(x);
+  const Plan plan(x.mm(vectors.t()), power(x), classes);
+  const Choice choice = choose(plan, target);
   const float step = choice.kept > 0 ? float(std::sqrt(12 * choice.theta)) : 1.0f;
   const TableTensors tables = fit_tables(plan.in_steps(step, choice.kept));
   return {{{"mean", mean},
-           {"vectors", vectors.narrow(0, 0, choice.kept).contiguous()},
+           {"vectors", vectors.narrow(0, 0, choice.kept).to(at::kHalf)},
            {"step", at::tensor(std::vector<float>{step}, at::kFloat)},
            {"coefficient", tables.coefficient},
            {"frequency", tables.frequency}},

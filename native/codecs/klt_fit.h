@@ -13,6 +13,7 @@ enum class KltGoal { Bits, Mse, Noise };  // bits per row; mean squared error pe
 struct KltTarget {
   KltGoal goal;
   double value;
+  double least;  // theta asked for at least: where rows are differences of logits, what float32 holds of those
 };
 
 // rows: double [N, K]. The tensors of Klt (klt.h), and theta; theta is 0 where the sample does not vary.

@@ -1,11 +1,12 @@
 // The streams of the klt codecs: any whole numbers through any tables and back, and what damaged streams and bases do.
 // Numbers reach the coder through a basis whose coefficients are the logits (plainBasis).
 
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { arrayOf, type TensorMap, tensor } from '../../src/tensor.ts';
 import { decodeStream, dither, type Table } from '../reference/klt.ts';
 import { codingSpec, decode, encode, fitBasis, logitsOnly } from '../util/codes.ts';
-import { dice, mutate, refusal } from '../util/hostile.ts';
+import { dice, mutate } from '../util/hostile.ts';
 import { flatTable, plainBasis, someLogits } from '../util/klt.ts';
 import { i64, values } from '../util/tensors.ts';
 
@@ -84,21 +85,27 @@ describe('round trip', () => {
       expect(values(await decode(spec, labels))[0]).toBe(most);
     }
     for (const beyond of [2 ** 29, -(2 ** 29), Number.NaN, Number.POSITIVE_INFINITY]) {
-      const error = await refusal(() => encode(spec, logitsOnly([1, 2], [beyond, -beyond])));
-      expect([error.code, error.message]).toEqual(['E_DIVERGED', expect.stringContaining('within 2^29 steps')]);
+      await expect(encode(spec, logitsOnly([1, 2], [beyond, -beyond]))).rejects.toMatchObject({
+        code: 'E_DIVERGED',
+        message: expect.stringContaining('within 2^29 steps'),
+      });
     }
   });
 
   test('the worked example of docs/label-format.md', async () => {
     const tables = [flatTable(-1, [1024, 2048, 512]), flatTable(0, [2048, 1024], 1)];
-    const { bytes, reference, native } = await through(tables, [
+    const q = [
       [0, -1, 9],
       [3, 0, 1],
-    ]);
-    expect(native).toEqual(reference);
-    expect(bytes).toEqual(Uint8Array.of(0));
+    ];
+    const { bytes, reference, native } = await through(tables, q);
+    expect([native, reference]).toEqual([q, q]);
     const u = dither(0n, [0, 1, 2], 0, 2);
-    expect(u).toEqual([]);
+    const first = u.map((words, j) => (q[j]![0]! + 0.5 - words[0]! * 2 ** -24).toFixed(6));
+    const doc = readFileSync(new URL('../../docs/label-format.md', import.meta.url), 'utf8').replace(/\s+/g, ' ');
+    const hex = Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join(' ');
+    for (const said of [`\`${hex}\``, u[0]!.join(' '), u[1]!.join(' '), `coefficients are ${first.join(' and ')}`])
+      expect(doc).toContain(said);
   });
 });
 
@@ -116,7 +123,7 @@ describe('damage', () => {
       (error) => (error as { code: string }).code,
     );
 
-  test('two thousand damaged streams: E_DATA, but for those whose damage undid itself', async () => {
+  test('two thousand damaged streams: E_DATA, but for the few that are streams of other labels', async () => {
     const { spec, labels } = await sample();
     const roll = dice(11);
     const good = arrayOf(labels.blobs!.data, 'U8');
@@ -133,7 +140,10 @@ describe('damage', () => {
       counts[key] = (counts[key] ?? 0) + 1;
       if (!changed) expect(got).toBe('ok');
     }
-    expect(Object.keys(counts).filter((key) => key !== 'same')).toEqual(['E_DATA']);
+    const { same: _same, ok = 0, E_DATA = 0, ...others } = counts;
+    expect(others).toEqual({});
+    expect(E_DATA).toBeGreaterThan(1500);
+    expect(ok).toBeLessThan(20);
   });
 
   test('a thousand damaged bases: E_MISMATCH, E_DATA or finite numbers', async () => {
@@ -148,12 +158,14 @@ describe('damage', () => {
       for (let k = 0; k < 1 + roll(3); k++)
         data[roll(data.length)] = roll(2) ? roll(256) : [0, 0x7f, 0x80, 0xff][roll(4)]!;
       const basis: TensorMap = { ...spec.basis, [name]: { ...view, data } };
-      const work = decode({ ...spec, basis }, labels).then((got) =>
-        expect(values(got).every(Number.isFinite)).toBe(true),
-      );
+      let finite = true;
+      const work = decode({ ...spec, basis }, labels).then((got) => {
+        finite = values(got).every(Number.isFinite);
+      });
       seen.add(await outcome(work));
+      expect(finite, name).toBe(true);
     }
-    expect([...seen].sort()).toEqual(['E_DATA', 'E_MISMATCH', 'ok']);
+    expect([...seen].filter((code) => !['E_DATA', 'E_MISMATCH', 'ok'].includes(code))).toEqual([]);
   });
 
   test('tensors of other shapes, of other types, and none', async () => {

@@ -95,7 +95,7 @@ describe('the target', () => {
     expect(got / asked).toBeLessThan(1.05);
   });
 
-  test.each([1, 2, 4, 8, 20])('klt:%i: the sample takes so many bytes a row, within 3 %%', async (asked) => {
+  test.each([1, 2, 4, 8, 16])('klt:%i: the sample takes so many bytes a row, within 3 %%', async (asked) => {
     const { labels } = await fitted(`klt:${asked}`, 2000, 12, { lengths: new Array(40).fill(50) });
     const got = labels.blobs!.data.shape[0]! / 2000;
     expect(got / asked).toBeGreaterThan(0.97);
@@ -118,13 +118,11 @@ test('the error is uniform over a step, tells nothing of the coefficient, and is
   const basis = readBasis(first.spec.basis);
   const t = inSteps(basis, centre(first.logits, K));
   const errorsOf = async (id: number): Promise<number[][]> => {
-    const spec = {
-      ...first.spec,
-      ...codingSpec('klt:6', rows, K, { seed: SEED, recordIds: [id] }),
-      basis: first.spec.basis,
-    };
-    const labels = await encode(spec, logitsOnly([rows, K], first.logits));
-    return inSteps(basis, centre(values(await decode(spec, labels)), K)).map((c, j) => c.map((x, i) => x - t[j]![i]!));
+    const own = codingSpec('klt:6', rows, K, { seed: SEED, recordIds: [id] });
+    const labels = await encode({ ...own, basis: first.spec.basis }, logitsOnly([rows, K], first.logits));
+    const u = dither(SEED, [...Array(rows).keys()], id, t.length);
+    const q = decodeStream(basis.tables, arrayOf(labels.blobs!.data, 'U8'), u);
+    return q.map((c, j) => c.map((x, i) => x + 0.5 - u[j]![i]! * 2 ** -24 - t[j]![i]!));
   };
   const [one, other] = [await errorsOf(5), await errorsOf(6)];
   const n = rows * basis.tables.length;
@@ -135,7 +133,7 @@ test('the error is uniform over a step, tells nothing of the coefficient, and is
   expect(sum(flat.map((e) => e * e)) / n).toBeCloseTo(1 / 12, 2);
   const sorted = flat.toSorted((a, b) => a - b);
   const distance = Math.max(...sorted.map((e, i) => Math.abs(e + 0.5 - i / n)));
-  expect(distance).toBeLessThan(1.95 / Math.sqrt(n)); // Kolmogorov-Smirnov, 0.1 %; the f16 basis moves it by less than 1e-3
+  expect(distance).toBeLessThan(1.95 / Math.sqrt(n)); // Kolmogorov-Smirnov, 0.1 %
   const correlation = (a: readonly number[], b: readonly number[]): number =>
     sum(a.map((x, i) => x * b[i]!)) / Math.sqrt(sum(a.map((x) => x * x)) * sum(b.map((x) => x * x)));
   expect(Math.abs(correlation(flat, t.flat()))).toBeLessThan(bound);
@@ -175,6 +173,11 @@ describe('samples that teach little', () => {
   ])('%s', async (_what, rows, K) => {
     const { spec, labels } = await fitted('klt:24', rows, K);
     expect((await decode(spec, labels)).shape).toEqual([rows, K]);
+  });
+
+  test('a target past what float32 logits hold ends there', async () => {
+    const { labels } = await fitted('klt:100', 200, 12);
+    expect(labels.blobs!.data.shape[0]! / 200).toBeLessThan(30);
   });
 
   test('equal answers: nothing is kept, the mean is all there is', async () => {
