@@ -96,7 +96,6 @@ const ELSEWHERE: Record<string, string> = {
   'expected an ImageStore handle': 'test/handles.test.ts',
   'expected LibTorch 2.13 in the process, received 2.14': 'needs another LibTorch: findAddon refuses it before',
   'host memory is exhausted': 'needs a machine without memory',
-  'expected the answers that codec X is fitted to': 'no codec asks for answers yet',
   'render: the kernel failed with error 1': 'needs a broken device',
   'cannot ask cuda:0 for its memory: error 1': 'needs a broken device',
 };

@@ -1,8 +1,10 @@
 // The table of codecs: one line per kind. `make` answers null for a name of another kind, and throws E_CONFIG for one of
 // its own with impossible parameters.
 #include "codecs/codec.h"
+#include "codecs/delta.h"
 #include "codecs/dense.h"
 #include "codecs/features.h"
+#include "codecs/klt.h"
 #include "codecs/topk.h"
 #include "core/aten.h"
 
@@ -15,9 +17,13 @@ struct Entry {
   std::unique_ptr<Codec> (*make)(const std::string& name);
 };
 const Entry kCodecs[] = {
-    {"dense:f16", "dense:f16", make_dense},   {"dense:int8", "dense:int8", make_dense},
-    {"dense:int4", "dense:int4", make_dense}, {"topk:M:mr|ms|mrs", "topk:3:ms", make_topk},
+    {"dense:f16", "dense:f16", make_dense},
+    {"dense:int8", "dense:int8", make_dense},
+    {"dense:int4", "dense:int4", make_dense},
+    {"topk:M:mr|ms|mrs", "topk:3:ms", make_topk},
     {"features", "features", make_features},
+    {"klt:BYTES|mse=ERROR", "klt:24", make_klt},
+    {"delta:BYTES|mse=ERROR", "delta:24", make_delta},
 };
 }  // namespace
 

@@ -1,8 +1,10 @@
 // What jobs on labels refuse: teachers that do not belong together, answers and records that do not fit their Recipes.
 
 import type { AnswerSpec, LabelSpec } from '../../src/native.ts';
-import { codingSpec, decode, denseCode, encode, halves, logitsOnly, type RowsOptions } from './codes.ts';
+import { type TensorMap, tensor } from '../../src/tensor.ts';
+import { codingSpec, decode, denseCode, encode, fitBasis, halves, logitsOnly, type RowsOptions, roundTrip } from './codes.ts';
 import { evaluateSpec, labelSpec, openModel } from './jobs.ts';
+import { flatTable, plainBasis } from './klt.ts';
 import { native, quiet } from './native.ts';
 import type { Handles, Refusal } from './refusals.ts';
 import { f32, i32, i64, u8 } from './tensors.ts';
@@ -20,6 +22,9 @@ const fitting = (change: object): Promise<unknown> => {
 };
 const two = (o: RowsOptions = {}) => codingSpec('dense:f16', 2, 3, o);
 const rows = { logits: halves([2, 3], [0, 0, 0, 0, 0, 0]).logits! };
+const coding = (codec: string) => codingSpec(codec, 2, 3);
+const zeros = logitsOnly([2, 3], [0, 0, 0, 0, 0, 0]);
+const head = { weight: f32([3, 1], [1, 1, 1]), bias: f32([3], [0, 0, 0]) };
 const blob = (offset: readonly number[]) => ({ data: u8([2], [0, 0]), offset: i64([offset.length], offset) });
 const silent = (): unknown => {
   const model = openModel();
@@ -29,6 +34,17 @@ const silent = (): unknown => {
   ]);
   model.loadStateDict(Object.fromEntries(zeros));
   return model;
+};
+
+const bytes = (...values: number[]) => ({ data: u8([values.length], values), offset: i64([2], [0, values.length]) });
+const plain = plainBasis([flatTable(0, [2048]), flatTable(0, [1024])]);
+const fromKlt = (change: TensorMap, data: number[] = [0, 0, 128, 0]): Promise<unknown> =>
+  decode({ ...codingSpec('klt:24', 1, 3), basis: { ...plain, ...change } }, { tensors: {}, blobs: bytes(...data) });
+const i16 = (values: readonly number[]) => tensor('I16', [values.length], Int16Array.from(values));
+const fits = async (codec: string, changed: TensorMap = {}, change: RowsOptions = {}): Promise<unknown> => {
+  const answers = logitsOnly([2, 3], [0, 1, 5, 4, 2, 0]);
+  const basis = await fitBasis(codingSpec(codec, 2, 3), answers, { whole: answers });
+  return encode({ ...codingSpec(codec, 2, 3, change), basis: { ...basis, ...changed } }, answers);
 };
 
 export const LABEL_REFUSALS: Refusal[] = [
@@ -61,4 +77,60 @@ export const LABEL_REFUSALS: Refusal[] = [
   ['fewer blob offsets', 'E_MISMATCH', () => decode(two(), { tensors: rows, blobs: blob([0]) })],
   ['blob offsets past the end', 'E_MISMATCH', () => decode(two(), { tensors: rows, blobs: blob([0, 3]) })],
   ['a partner outside the record', 'E_DATA', () => decode(two({ mixIndex: [0, 2] }), { tensors: rows, blobs: null })],
+  ['no sample to fit klt to', 'E_INTERNAL', () => fitting({ codec: 'klt:24' })],
+  ['klt of no size', 'E_CONFIG', () => native().codecNeeds('klt:0')],
+  [
+    'klt of infinite answers',
+    'E_DIVERGED',
+    () => fitBasis(codingSpec('klt:24', 1, 2), logitsOnly([1, 2], [Number.POSITIVE_INFINITY, 0])),
+  ],
+  ['klt without a basis', 'E_MISMATCH', () => encode(codingSpec('klt:24', 1, 2), logitsOnly([1, 2], [0, 1]))],
+  ['a step of nothing', 'E_MISMATCH', () => fromKlt({ step: f32([1], [0]) })],
+  ['tables that are not there', 'E_MISMATCH', () => fromKlt({ coefficient: i32([2, 3], [0, 1, 0, 0, 200, 0]) })],
+  ['a frequency of nothing', 'E_MISMATCH', () => fromKlt({ frequency: i16([0, 4096, ...new Array(14).fill(2048)]) })],
+  ['frequencies of too little', 'E_MISMATCH', () => fromKlt({ frequency: i16(new Array(16).fill(2047)) })],
+  ['a table too many', 'E_MISMATCH', () => fromKlt({ frequency: i16(new Array(17).fill(2048)) })],
+  [
+    'logits far from the sample',
+    'E_DIVERGED',
+    () => encode({ ...codingSpec('klt:24', 1, 3), basis: plain }, logitsOnly([1, 3], [1e12, -1e12, 0])),
+  ],
+  [
+    'klt rows without bytes',
+    'E_MISMATCH',
+    () => decode({ ...codingSpec('klt:24', 1, 3), basis: plain }, { tensors: {}, blobs: null }),
+  ],
+  ['a stream of an impossible state', 'E_DATA', () => fromKlt({}, [255, 255, 255, 255])],
+  ['a stream cut short', 'E_DATA', () => fromKlt({}, [0, 0])],
+  ['a stream with something after it', 'E_DATA', () => fromKlt({}, [0, 0, 128, 0, 0, 0, 0, 0, 0, 0, 0, 0])],
+  [
+    'bytes where nothing is kept',
+    'E_DATA',
+    () => decode({ ...codingSpec('klt:24', 1, 1), basis: plainBasis([]) }, { tensors: {}, blobs: bytes(1) }),
+  ],
+  ['delta of an image it does not know', 'E_MISMATCH', () => fits('delta:24', {}, { index: [0, 2] })],
+  ['gains beyond reason', 'E_MISMATCH', () => fits('delta:24', { gain: f32([17, 2], new Array(34).fill(101)) })],
+  ['fewer than no whole images', 'E_MISMATCH', () => fits('delta:24', { 'base.images': i32([1], [-1]) })],
+  ['a top-k name without a mode', 'E_CONFIG', () => native().codecNeeds('topk:5')],
+  ['top-k of a logit past half precision', 'E_DIVERGED', () => roundTrip('topk:1:mr', [1, 3], [0, 70_000, 1])],
+  ['integers of a logit past half precision', 'E_DIVERGED', () => roundTrip('dense:int8', [1, 3], [0, 70_000, 1])],
+  [
+    'top-k of a class that does not exist',
+    'E_DATA',
+    () => decode(coding('topk:1:mr'), { tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([2, 1], [3, 3]) }, blobs: null }),
+  ],
+  [
+    'top-k with fewer rows of classes',
+    'E_MISMATCH',
+    () => decode(coding('topk:1:mr'), { tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([1, 1], [0]) }, blobs: null }),
+  ],
+  ['features without a teacher', 'E_CONFIG', () => fitting({ codec: 'features' })],
+  ['features without a basis', 'E_MISMATCH', () => encode(coding('features'), zeros)],
+  ['features not beside the logits', 'E_MISMATCH', () => encode({ ...coding('features'), basis: head }, zeros)],
+  [
+    'features past half precision',
+    'E_DIVERGED',
+    () =>
+      encode({ ...coding('features'), basis: head }, { logits: zeros.logits, features: f32([2, 1], [0, 70_000]) }),
+  ],
 ];

@@ -1,0 +1,158 @@
+// The delta codec: what is predicted from whole images, in float64; that it pays where views are mixes of them; its basis.
+
+import { describe, expect, test } from 'vitest';
+import { arrayOf, type TensorMap } from '../../src/tensor.ts';
+import { centre, decodeStream, dither, inSteps, quantise, readBasis, reconstruct } from '../reference/klt.ts';
+import { codecNeeds, codingSpec, decode, encode, fitBasis, logitsOnly } from '../util/codes.ts';
+import { dice, mutate } from '../util/hostile.ts';
+import { someLogits } from '../util/klt.ts';
+import { f32, i32, rowsOf, symmetric, values } from '../util/tensors.ts';
+import { expectClose } from '../util/tolerance.ts';
+
+const [IMAGES, ROWS, BATCH, K] = [40, 800, 20, 10];
+const whole = someLogits(IMAGES, K, 50);
+const roll = dice(3);
+const records = ROWS / BATCH;
+const index = Array.from({ length: records }, (_, r) =>
+  Array.from({ length: BATCH }, (_, i) => (i * 7 + r * 11) % IMAGES),
+).flat();
+const shares = Array.from({ length: records }, (_, r) => (r % 5 === 0 ? 1 : Math.fround(roll(1000) / 1000)));
+const lambda = Array.from({ length: ROWS }, (_, row) => shares[Math.floor(row / BATCH)]!);
+const mixIndex = Array.from({ length: ROWS }, (_, row) => (lambda[row] === 1 ? row % BATCH : (row + 3) % BATCH));
+const partner = mixIndex.map((at, row) => index[Math.floor(row / BATCH) * BATCH + at]!);
+const noise = symmetric([ROWS, K], 77, 1.5);
+/** A view: 0.9 of the mix of the whole answers, and something of its own. */
+const views = noise.map((x, at) => {
+  const [row, k] = [Math.floor(at / K), at % K];
+  const mixed = lambda[row]! * whole[index[row]! * K + k]! + (1 - lambda[row]!) * whole[partner[row]! * K + k]!;
+  return Math.fround(0.9 * mixed + x);
+});
+
+const answers = logitsOnly([ROWS, K], views);
+const plain = (codec: string) =>
+  codingSpec(codec, ROWS, K, { lengths: new Array(records).fill(BATCH), index, mixIndex, lambda, seed: 9n });
+async function coded(codec: string) {
+  const basis = await fitBasis(plain(codec), answers, { whole: logitsOnly([IMAGES, K], whole) });
+  const spec = { ...plain(codec), basis };
+  const labels = await encode(spec, answers);
+  return { spec, labels, got: values(await decode(spec, labels)), bytes: labels.blobs!.data.shape[0]! / ROWS };
+}
+const power = (rows: readonly Float64Array[]): number =>
+  rows.reduce((sum, row) => sum + row.reduce((s, x) => s + x * x, 0), 0) / rows.length / K;
+const less = (a: readonly Float64Array[], b: readonly Float64Array[]) =>
+  a.map((row, i) => row.map((x, k) => x - b[i]![k]!));
+
+/** The whole images as the basis holds them less their mean, and what is predicted of every row, in doubles. */
+function predicted(tensors: TensorMap): Float64Array[] {
+  const base = readBasis(tensors, 'base.');
+  const images = Array.from({ length: IMAGES }, (_, i) => i);
+  const u = dither(0n, images, 0xffffffff, base.tables.length);
+  const q = decodeStream(base.tables, arrayOf(tensors['base.blob']!, 'U8'), u);
+  expect(q).toEqual(quantise(inSteps(base, centre(whole, K)), u));
+  const parts = reconstruct(base, q, u, IMAGES, false);
+  const gain = arrayOf(tensors.gain!, 'F32');
+  return index.map((image, row) => {
+    const alone = partner[row] === image;
+    const bin = alone ? 16 : Math.min(15, Math.floor(16 * lambda[row]!));
+    return parts[image]!.map((x, k) => gain[2 * bin]! * x + gain[2 * bin + 1]! * parts[partner[row]!]![k]!);
+  });
+}
+
+test('wants the sample and the whole images', () => {
+  expect(codecNeeds('delta:24')).toEqual({ sample: true, whole: true, features: false });
+});
+
+test('streams hold the quantised difference from the prediction, and rows decode to their sum', async () => {
+  const { spec, labels, got } = await coded('delta:4');
+  const basis = readBasis(spec.basis);
+  const guess = predicted(spec.basis);
+  const rest = less(centre(views, K), guess);
+  const offset = Array.from(arrayOf(labels.blobs!.offset, 'I64'), Number);
+  for (const r of [0, 1, records - 1]) {
+    const [a, b] = [r * BATCH, (r + 1) * BATCH];
+    const u = dither(9n, index.slice(a, b), r, basis.tables.length);
+    const q = decodeStream(basis.tables, arrayOf(labels.blobs!.data, 'U8').slice(offset[r], offset[r + 1]), u);
+    expect(q).toEqual(quantise(inSteps(basis, rest.slice(a, b)), u));
+    const wanted = reconstruct(basis, q, u, BATCH).flatMap((row, i) => [...row.map((x, k) => x + guess[a + i]![k]!)]);
+    expectClose(`record ${r}`, rowsOf(got, K, a, b), wanted, 1e-6);
+  }
+});
+
+test('the gains find the mix, and the prediction explains the views', async () => {
+  const { spec } = await coded('delta:mse=0.05');
+  const gain = arrayOf(spec.basis.gain!, 'F32');
+  expect(gain[32]).toBeCloseTo(0.9, 1);
+  expect(gain[33]).toBe(0);
+  for (const bin of [4, 8, 12]) {
+    const share = (bin + 0.5) / 16;
+    expect(Math.abs(gain[2 * bin]! - 0.9 * share)).toBeLessThan(0.1);
+    expect(Math.abs(gain[2 * bin + 1]! - 0.9 * (1 - share))).toBeLessThan(0.1);
+  }
+  const rows = centre(views, K);
+  const rest = less(rows, predicted(spec.basis));
+  expect(1 - power(rest) / power(rows)).toBeGreaterThan(0.7);
+});
+
+test.each([0.5, 0.1])('at mse %f it meets the error as klt does, with fewer bytes', async (mse) => {
+  const [delta, klt] = [await coded(`delta:mse=${mse}`), await coded(`klt:mse=${mse}`)];
+  for (const { got } of [delta, klt]) {
+    const error = power(less(centre(views, K), centre(got, K)));
+    expect(error / mse).toBeGreaterThan(0.93);
+    expect(error / mse).toBeLessThan(1.07);
+  }
+  expect(delta.bytes).toBeLessThan(0.85 * klt.bytes);
+});
+
+test('a record decodes alone, to the same rows', async () => {
+  const { spec, labels, got } = await coded('delta:4');
+  const [a, b] = [3 * BATCH, 4 * BATCH];
+  const offset = Array.from(arrayOf(labels.blobs!.offset, 'I64'), Number);
+  const bytes = arrayOf(labels.blobs!.data, 'U8').slice(offset[3], offset[4]);
+  const own = { lengths: [BATCH], recordIds: [3], seed: 9n, lambda: lambda.slice(a, b) };
+  const alone = codingSpec('delta:4', BATCH, K, { ...own, index: index.slice(a, b), mixIndex: mixIndex.slice(a, b) });
+  const again = await encode({ ...alone, basis: spec.basis }, logitsOnly([BATCH, K], views.slice(a * K, b * K)));
+  expect(arrayOf(again.blobs!.data, 'U8')).toEqual(bytes);
+  expect(values(await decode({ ...alone, basis: spec.basis }, again))).toEqual(rowsOf(got, K, a, b).slice());
+});
+
+describe('refusals', () => {
+  test('images past those of the basis', async () => {
+    const { spec } = await coded('delta:4');
+    const other = { ...codingSpec('delta:4', 1, K, { index: [IMAGES] }), basis: spec.basis };
+    await expect(encode(other, logitsOnly([1, K], views.slice(0, K)))).rejects.toMatchObject({
+      code: 'E_MISMATCH',
+      message: expect.stringContaining(`images below ${IMAGES}`),
+    });
+  });
+
+  test('five hundred damaged bases: E_MISMATCH, E_DATA or finite numbers', async () => {
+    const { spec, labels } = await coded('delta:4');
+    const names = Object.keys(spec.basis);
+    const seen = new Set<string>();
+    for (let i = 0; i < 500; i++) {
+      const name = names[roll(names.length)]!;
+      const view = spec.basis[name]!;
+      const data = mutate(view.data, roll).slice(0, view.data.length);
+      const whole = Uint8Array.from({ length: view.data.length }, (_, at) => data[at] ?? 0);
+      const work = decode({ ...spec, basis: { ...spec.basis, [name]: { ...view, data: whole } } }, labels);
+      const code = await work.then(
+        (got) => (values(got).every(Number.isFinite) ? 'ok' : 'not finite'),
+        (thrown) => (thrown as { code: string }).code,
+      );
+      seen.add(code);
+    }
+    expect([...seen].filter((code) => !['E_DATA', 'E_MISMATCH', 'ok'].includes(code))).toEqual([]);
+  });
+
+  test.each([-1, 1 << 29])('%i whole images', async (images) => {
+    const { spec, labels } = await coded('delta:4');
+    const basis = { ...spec.basis, 'base.images': i32([1], [images]) };
+    await expect(decode({ ...spec, basis }, labels)).rejects.toMatchObject({ code: 'E_MISMATCH' });
+  });
+
+  test('gains of another shape', async () => {
+    const { spec, labels } = await coded('delta:4');
+    const basis = { ...spec.basis, gain: f32([16, 2], new Float32Array(32)) };
+    await expect(decode({ ...spec, basis }, labels)).rejects.toMatchObject({ code: 'E_MISMATCH' });
+  });
+});
