@@ -21,7 +21,8 @@ export interface LabelInspection {
   readonly fullStore: number; // bytes of the dense f16 store of the full plan
   readonly compression: number; // fullStore / file
   readonly bytesPerImage: number;
-  /** The teacher with one byte for every parameter and buffer; null where it was neither given nor found. */
+  /** The teacher with one byte for every parameter and buffer; null where it was neither given nor found. Of several
+   *  teachers only one that was given. */
   readonly teacher: { readonly id: string; readonly int8Bytes: number } | null;
 }
 
@@ -35,29 +36,35 @@ async function nearby(dir: string, name: string, id: string): Promise<Artifact |
   return null;
 }
 
-/** Id of the teacher that answered: the store's own input, or that of the labels it was pruned from. */
-async function teacherId({ dir, manifest }: Artifact): Promise<string | null> {
-  const { teacher, labels } = manifest.inputs;
-  if (teacher !== undefined || labels === undefined) return teacher ?? null;
+/** Ids of the teachers that answered: among the store's own inputs, or those of the labels it was pruned from. */
+async function teacherIds({ dir, manifest }: Artifact): Promise<readonly string[]> {
+  const roles = Object.entries(manifest.inputs).filter(([role]) => /^teacher\d*$/.test(role));
+  const { labels } = manifest.inputs;
+  if (roles.length > 0 || labels === undefined) return roles.map(([, id]) => id);
   for (const name of ['relabel', 'prune']) {
     const source = await nearby(dir, name, labels);
-    if (source !== null) return teacherId(source);
+    if (source !== null) return teacherIds(source);
   }
-  return null;
+  return [];
 }
 
 async function teacherOf(labels: Artifact, given: string | null): Promise<LabelInspection['teacher']> {
-  const id = await teacherId(labels);
-  const artifact = given === null ? id && (await nearby(labels.dir, 'squeeze', id)) : await openArtifact(given);
+  const ids = await teacherIds(labels);
+  const only = ids.length === 1 ? ids[0]! : null; // of several, which one is compared with has to be said
+  const artifact = given === null ? only && (await nearby(labels.dir, 'squeeze', only)) : await openArtifact(given);
   if (!artifact) return null;
   if (artifact.manifest.stage !== 'squeeze')
     throw new LpldError('E_MISMATCH', expected('an artifact of squeeze', '--teacher', artifact.manifest.stage), {
       path: artifact.dir,
     });
-  if (id !== null && id !== artifact.id)
+  if (ids.length > 0 && !ids.includes(artifact.id))
     throw new LpldError(
       'E_MISMATCH',
-      expected(`the teacher ${id.slice(0, 12)} of these labels`, '--teacher', artifact.id.slice(0, 12)),
+      expected(
+        `the teacher ${ids.map((id) => id.slice(0, 12))} of these labels`,
+        '--teacher',
+        artifact.id.slice(0, 12),
+      ),
       { path: artifact.dir },
     );
   const { tensors } = await readHeader(artifact.path('teacher.safetensors'));

@@ -62,7 +62,7 @@ const EXAMPLE: LabelHeader = {
   inputSize: 8,
   seed: 7,
   streamVersion: 1,
-  augment: { cropScale: [0.5, 1], flip: false, cutout: null, mix: 'none' },
+  augment: { cropScale: [0.5, 1], flip: false, cutout: 0, mix: 'none' },
   plan: { images: 3, batch: 2, epochs: 4, pruneRatio: 0.7, dropLast: false, keep: 'random-batches' },
 };
 const EXAMPLE_LOGITS = [1, -2, 0.5, 0, 3.25, -0.5, 5, 5, -10];

@@ -52,9 +52,9 @@ describe.each([
     expect(file).toBe(disk.reduce((sum, name) => sum + statSync(at(folder, name)).size, 0));
     expect(payload + recipes + index + basis + container).toBe(file);
     expect(payload).toBe(records * 3 * 2 * (codec === 'features' ? 16 : 3)); // 3 rows a record, 16 features or 3 classes
-    expect(recipes).toBe(codec === 'features' ? 46 * 3 * records : 0);
+    expect(recipes).toBe(codec === 'features' ? 65 * 3 * records : 0);
     expect(basis).toBe(codec === 'features' ? 4 * (3 * 16 + 3) : 0);
-    expect(told.fullStore).toBe(20 * 6 * (2 * 3 + (codec === 'features' ? 46 : 0)));
+    expect(told.fullStore).toBe(20 * 6 * (2 * 3 + (codec === 'features' ? 65 : 0)));
     expect(told.compression).toBeCloseTo(told.fullStore / file, 12);
     expect(told.bytesPerImage).toBeCloseTo(file / 6, 12);
   });

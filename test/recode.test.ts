@@ -1,13 +1,14 @@
 // prune.codec: a store re-encoded without the teacher. Against relabelling with that codec, against encoding by hand, with
 // pruning at the same time, stopped and resumed, and what is refused.
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { type Artifact, openArtifact } from '../src/artifact.ts';
+import { type Artifact, openArtifact, openDraft } from '../src/artifact.ts';
 import { LabelStore } from '../src/labels.ts';
 import type { CodingSpec } from '../src/native.ts';
+import { labelsFolder, pipelineNodes } from '../src/pipeline.ts';
 import { runStage } from '../src/run.ts';
 import { codingRecipes, poolOf } from '../src/stages/pool.ts';
 import { segmentLimit } from '../src/stages/recode.ts';
@@ -182,6 +183,38 @@ describe('refusals', () => {
     expect(error.code).toBe('E_CONFIG');
     expect(error.message).toContain('dense:f17');
   });
+});
+
+describe('a labels.json of strangers is E_DATA', () => {
+  test.each([
+    ['no batch', { images: 6, epochs: 20, dropLast: false, pruneRatio: 0, keep: 'prefix' }],
+    ['an unknown way to keep', { images: 6, batch: 4, epochs: 20, dropLast: false, pruneRatio: 0, keep: 'all' }],
+    ['a ratio of one', { images: 6, batch: 4, epochs: 20, dropLast: false, pruneRatio: 1, keep: 'prefix' }],
+    [
+      'fewer records than there are',
+      { images: 6, batch: 4, epochs: 3, dropLast: false, pruneRatio: 0, keep: 'prefix' },
+    ],
+    ['batches larger than the set', { images: 6, batch: 9, epochs: 20, dropLast: true, pruneRatio: 0, keep: 'prefix' }],
+  ])('a plan with %s', async (_, plan) => {
+    const source = await opened('f16-derived');
+    const header = { stage: 'relabel', stageVersion: 1, config: plan, inputs: {}, precision: 'fp32' } as const;
+    const draft = await openDraft(join(root, 'stranger'), { ...header, deviceClass: 'cpu' });
+    for (const { path } of source.manifest.files) await draft.writeFile(path, await readFile(source.path(path)));
+    await draft.writeJson('labels.json', { ...(await source.readJson<object>('labels.json')), plan });
+    await using store = await LabelStore.open(await draft.publish(null));
+    const error = await refusal(() => poolOf(store));
+    expect(error.code, error.message).toBe('E_DATA');
+    expect(error.details.path).toMatch(/stranger\/labels\.json$/);
+  });
+});
+
+test('a run with prune.codec alone has a prune stage, and students read its store', () => {
+  const config = tiny({ prune: { pruneRatio: 0, codec: 'dense:int8' } });
+  expect(labelsFolder(config)).toBe('prune');
+  const nodes = pipelineNodes(config);
+  expect(nodes.find(({ folder }) => folder === 'prune')!.inputs.labels).toBe('relabel');
+  expect(nodes.find(({ folder }) => folder === 'train')!.inputs.labels).toBe('prune');
+  expect(labelsFolder(tiny({ prune: { pruneRatio: 0 } }))).toBe('relabel');
 });
 
 test('a segment holds at most 256 MiB of logits, and at least one record', () => {
