@@ -21,6 +21,7 @@
 #include "ops/class_moments.h"
 #include "ops/crop_flip_roll.h"
 #include "ops/image_prior.h"
+#include "ops/label_metrics.h"
 #include "ops/norm_act.h"
 #include "ops/optimizer.h"
 #include "ops/pixel_adam.h"
@@ -209,6 +210,16 @@ Napi::Value soft_kl_op(const Info& info) {  // student, teacher, temperature, lo
   return object(info.Env(), {{"loss", loss}, {"dStudent", gradient.of(loss)}});
 }
 
+Napi::Value label_metrics_op(const Info& info) {  // logits, labels or null, offset
+  const c10::AutoGradMode no_grad(false);
+  const LabelMetrics of =
+      label_metrics(tensor_at(info, 0), info[1].IsNull() ? at::Tensor() : tensor_at(info, 1), tensor_at(info, 2));
+  auto out = object(info.Env(), {{"confidence", of.confidence}, {"diff", of.diff}});
+  for (const auto& [name, tensor] : {std::pair{"diffSigned", of.diff_signed}, std::pair{"correct", of.correct}})
+    out.Set(name, tensor.defined() ? Napi::Value(from_tensor(info.Env(), tensor)) : info.Env().Null());
+  return out;
+}
+
 Napi::Value pixel_adam_op(const Info& info) {  // x, m, v, grad, step, lr, beta1, beta2, eps, low, high
   const c10::AutoGradMode no_grad(false);
   const at::Tensor x = device_at(info, 0), m = device_at(info, 1), v = device_at(info, 2);
@@ -287,6 +298,7 @@ const Entry kOps[] = {
     {"classMoments", class_moments_op},
     {"classCosine", class_cosine_op},
     {"softKl", soft_kl_op},
+    {"labelMetrics", label_metrics_op},
     {"pixelAdam", pixel_adam_op},
     {"imagePrior", image_prior_op},
     {"optimizerStep", optimizer_step_op},

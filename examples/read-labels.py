@@ -1,4 +1,4 @@
-"""Reads soft labels with the stock safetensors library and numpy: codec dense:f16, format of docs/label-format.md.
+"""Reads soft labels with the stock safetensors library and numpy: the dense codecs, format of docs/label-format.md.
 
     python3 examples/read-labels.py runs/quickstart/prune
 """
@@ -11,20 +11,31 @@ import numpy as np
 from safetensors import safe_open
 
 
+def logits_of(shard, codec, classes, rows):
+    """Logits of a range of rows, [n, K]: float16 as stored, or float32 decoded from levels."""
+    if codec == 'dense:f16':
+        return shard.get_slice('label.logits')[rows]
+    level = shard.get_slice('label.code')[rows]
+    if codec == 'dense:int4':  # two to a byte, the first in the low four bits
+        level = np.stack([level & 15, level >> 4], axis=2).reshape(len(level), -1)[:, :classes]
+    low, step = np.hsplit(shard.get_slice('label.range')[rows].astype(np.float32), 2)
+    return level.astype(np.float32) * step + low
+
+
 def records(folder):
-    """Yields (record id, logits [rows, K] float16, index [rows] int32 or None) in rising order of ids."""
+    """Yields (record id, logits [rows, K], index [rows] int32 or None) in rising order of ids."""
     folder = pathlib.Path(folder)
     labels = json.loads((folder / 'labels.json').read_text())
-    if labels['format'] != 1 or labels['codec'] != 'dense:f16':
-        raise SystemExit(f"expected format 1 and dense:f16, received {labels['format']} and {labels['codec']}")
+    if labels['format'] != 1 or labels['codec'] not in ('dense:f16', 'dense:int8', 'dense:int4'):
+        raise SystemExit(f"expected format 1 and a dense codec, received {labels['format']} and {labels['codec']}")
     for entry in labels['shards']:
         with safe_open(folder / entry['file'], framework='numpy') as shard:
             ids, offset = shard.get_tensor('recordId'), shard.get_tensor('recordOffset')
-            logits = shard.get_slice('label.logits')
             index = shard.get_slice('index') if labels['recipes'] == 'explicit' else None  # derived: from the seed
             for i, record in enumerate(ids):
-                first, last = int(offset[i]), int(offset[i + 1])
-                yield int(record), logits[first:last], None if index is None else index[first:last]
+                rows = slice(int(offset[i]), int(offset[i + 1]))
+                logits = logits_of(shard, labels['codec'], labels['numClasses'], rows)
+                yield int(record), logits, None if index is None else index[rows]
 
 
 def main(folder):

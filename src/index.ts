@@ -13,6 +13,7 @@ export { type Exported, type ExportOptions, exportData } from './export.ts';
 export { type ImportOptions, importData } from './import.ts';
 export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
+export { inspectLabels, type LabelInspection } from './label-inspection.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';
 export { type LibtorchLocation, locateLibtorch } from './libtorch.ts';
 export { type MergeOptions, mergeShards } from './merge.ts';

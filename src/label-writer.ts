@@ -155,8 +155,9 @@ export class LabelWriter {
     if (named.length === 0 && records.blobs === null) internal('at least one tensor', 'the codec', 'none');
     if (records.blobs !== null) {
       const at = arrayOf(records.blobs.offset, 'I64');
-      if (at.length !== records.recordIds.length + 1 || Number(at.at(-1)) !== records.blobs.data.data.length)
-        internal(`${records.recordIds.length + 1} blob offsets`, 'the codec', at.length);
+      const rising = at.every((end, i) => (i === 0 ? end === 0n : end >= at[i - 1]!));
+      if (!rising || at.length !== records.recordIds.length + 1 || Number(at.at(-1)) !== records.blobs.data.data.length)
+        internal(`${records.recordIds.length + 1} blob offsets rising from 0`, 'the codec', `[${at}]`);
     }
     if (records.recipes !== null)
       for (const name of RECIPE_NAMES) {

@@ -5,6 +5,7 @@
 
 import type { Artifact } from './artifact.ts';
 import { expected, LpldError } from './errors.ts';
+import { accountLabels, type LabelBytes } from './label-bytes.ts';
 import {
   BASIS_FILE,
   BLOB,
@@ -15,14 +16,14 @@ import {
   LABELS_FILE,
   type LabelsIndex,
   RECIPE_NAMES,
-  RECIPE_ROW_BYTES,
   type ShardEntry,
 } from './label-format.ts';
 import type { LabelRecords } from './label-writer.ts';
 import type { Recipes } from './native.ts';
-import { readHeader, SafetensorsFile } from './safetensors.ts';
+import { SafetensorsFile } from './safetensors.ts';
 import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
 
+export type { LabelBytes } from './label-bytes.ts';
 export type { LabelHeader, LabelsIndex, ShardEntry, StoredPlan } from './label-format.ts';
 export { shardFile, shardOf } from './label-format.ts';
 export { type LabelRecords, LabelWriter } from './label-writer.ts';
@@ -41,20 +42,6 @@ interface Field {
   readonly name: string; // in the shard
   readonly dtype: DType;
   readonly row: readonly number[];
-}
-
-/** Where the bytes of a store are. All but `file` and `fullStore` add up to `file`. */
-export interface LabelBytes {
-  readonly payload: number; // the codec's tensors
-  readonly recipes: number; // 0 when they are derived
-  readonly index: number; // recordId, recordOffset, blobOffset
-  readonly basis: number; // what the codec stored once
-  readonly container: number; // safetensors headers, labels.json and whatever else the artifact's files hold
-  readonly file: number; // sum of all files of the manifest
-  /** Dense f16 logits (and recipes of the same kind) for every image of every epoch of the full plan. */
-  readonly fullStore: number;
-  readonly compression: number; // fullStore / file
-  readonly perImage: number; // file / N
 }
 
 /** Consecutive records of one shard, and where their rows go. */
@@ -132,7 +119,7 @@ export class LabelStore {
       first += entry.records;
     }
     const basis = artifact.has(BASIS_FILE) ? await artifact.readTensors(BASIS_FILE) : {};
-    const bytes = await account(artifact, index, payload, shards[0]?.blobs != null);
+    const bytes = await accountLabels(artifact, index, payload, shards[0]?.blobs != null);
     return new LabelStore(artifact, index, { recordIds: ids, basis, shards, fields, bytes });
   }
 
@@ -286,19 +273,4 @@ function blobSpace(runs: readonly Run[], records: number): { data: Uint8Array; o
       at += 1;
     }
   return { data: new Uint8Array(Number(offset[records])), offset };
-}
-
-async function account(artifact: Artifact, index: LabelsIndex, payload: number, blobs: boolean): Promise<LabelBytes> {
-  const records = index.shards.reduce((sum, s) => sum + s.records, 0);
-  const rows = index.shards.reduce((sum, s) => sum + s.rows, 0);
-  const recipeRow = index.recipes === 'explicit' ? RECIPE_ROW_BYTES : 0;
-  const recipes = rows * recipeRow;
-  const indexBytes = 4 * records + 8 * (records + index.shards.length) * (blobs ? 2 : 1);
-  const basisHeader = artifact.has(BASIS_FILE) ? await readHeader(artifact.path(BASIS_FILE)) : null;
-  const basis = basisHeader === null ? 0 : basisHeader.fileBytes - basisHeader.dataStart;
-  const file = artifact.manifest.files.reduce((sum, f) => sum + f.bytes, 0);
-  const container = file - payload - recipes - indexBytes - basis;
-  const fullStore = index.plan.epochs * index.plan.images * (2 * index.numClasses + recipeRow);
-  const shares = { payload, recipes, index: indexBytes, basis, container, file };
-  return { ...shares, fullStore, compression: fullStore / file, perImage: file / index.plan.images };
 }

@@ -61,6 +61,17 @@ export interface NativeOps {
     low: TensorView,
     high: TensorView,
   ): { x: TensorView; m: TensorView; v: TensorView };
+  /** Means over the rows of each record, F64 [S]: logits F32 [M,K], labels I32 [M] or null, offset I32 [S+1]. */
+  labelMetrics(
+    logits: TensorView,
+    labels: TensorView | null,
+    offset: TensorView,
+  ): {
+    confidence: TensorView;
+    diff: TensorView;
+    diffSigned: TensorView | null; // null without labels
+    correct: TensorView | null;
+  };
   imagePrior(x: TensorView, groups: number): { tv: TensorView; l2: TensorView; dTv: TensorView; dL2: TensorView };
   optimizerStep(
     kind: 'sgd' | 'adamw',

@@ -16,9 +16,9 @@ export function stageNamed(name: StageName): Stage {
   return STAGES.find((stage) => stage.name === name)!;
 }
 
-/** Folder of the labels a config's students draw from: the pruned pool where there is one. */
-export function labelsFolder(config: Config): 'prune' | 'relabel' {
-  return config.prune.pruneRatio > 0 ? 'prune' : 'relabel';
+/** Folder of the labels a config's students draw from: the pruned or re-encoded pool where there is one. */
+export function labelsFolder({ prune }: Config): 'prune' | 'relabel' {
+  return prune.pruneRatio > 0 || prune.codec !== null ? 'prune' : 'relabel';
 }
 
 /** The stages of a run in order: the distilled set first, then the controls asked for. */
@@ -32,7 +32,9 @@ export function pipelineNodes(config: Config): Node[] {
   /** relabel to evaluate on the images of one folder. */
   const chain = (prefix: string, images: string, of: Config): Node[] => [
     node('relabel', `${prefix}relabel`, { teacher: 'squeeze', images }, of),
-    ...(of.prune.pruneRatio > 0 ? [node('prune', `${prefix}prune`, { labels: `${prefix}relabel` }, of)] : []),
+    ...(labelsFolder(of) === 'prune'
+      ? [node('prune', `${prefix}prune`, { labels: `${prefix}relabel`, images }, of)]
+      : []),
     node('train', `${prefix}train`, { images, labels: prefix + labelsFolder(of) }, of),
     node('evaluate', `${prefix}evaluate`, { students: `${prefix}train` }, of),
   ];

@@ -1,14 +1,15 @@
 // Which label records exist, which images each holds, and which record every student step reads: pure functions of
 // numbers and the seed. A record is named epoch * batchesPerEpoch + batch before any label is made.
-// Invariant: the kept ids depend on the plan alone, so pruning before labelling and pruning after it keep the same pool.
+// Invariant: but for a metric, the kept ids depend on the plan alone, so pruning before labelling and pruning after it keep
+// the same pool.
 // Source: LPLD relabel_and_validate (generate_soft_label_pruning.py, utils_pruning.py); pool sizes: test/plan.test.ts.
 
 import { expected, LpldError } from './errors.ts';
 import { epochOrder, LABEL_STREAMS, type RecipeBatch } from './recipe.ts';
 import { integers, Purpose, permutation, type Seed } from './rng.ts';
 
-export type Keep = 'prefix' | 'random-epochs' | 'random-batches';
-export type Draw = 'with-replacement' | 'permutation' | 'ordered';
+export type Keep = 'prefix' | 'random-epochs' | 'random-batches' | 'metric';
+export type Draw = 'with-replacement' | 'permutation' | 'ordered' | 'whole-epochs';
 
 export interface LabelPlanOptions {
   readonly images: number; // N
@@ -17,9 +18,11 @@ export interface LabelPlanOptions {
   readonly pruneRatio: number; // share thrown away, in [0, 1)
   /** Leave out the short last batch of every epoch. */
   readonly dropLast: boolean;
-  /** The first records; whole label epochs chosen at random; records chosen at random. */
+  /** The first records; whole label epochs chosen at random; records chosen at random; those a metric ranks first. */
   readonly keep: Keep;
   readonly seed: Seed;
+  /** For 'metric': all record ids of the plan, those to keep first. */
+  readonly ranking?: Int32Array;
 }
 
 export interface LabelPlan {
@@ -39,9 +42,25 @@ function requireCount(value: number, name: string, least: number): void {
     throw new LpldError('E_CONFIG', expected(`an integer of at least ${least}`, name, value), { key: name });
 }
 
+/**
+ * Record ids in the order of their scores, ties by rising id: a ranking for keep 'metric'.
+ * @param scores - finite, one per record of the full plan
+ */
+export function rankRecords(scores: Float64Array, largestFirst: boolean): Int32Array {
+  const sign = largestFirst ? -1 : 1;
+  const ids = Int32Array.from(scores.keys());
+  return ids.sort((a, b) => sign * Math.sign(scores[a]! - scores[b]!) || a - b);
+}
+
 /** Ids 0 .. n-1 a permutation puts first, ascending. */
 function chosen(seed: Seed, n: number, count: number): Int32Array {
   return permutation(seed, Purpose.keep, 0, 0, n).slice(0, count).sort();
+}
+
+function rankedFirst(ranking: Int32Array | undefined, records: number, kept: number): Int32Array {
+  if (ranking?.length !== records)
+    throw new LpldError('E_INTERNAL', expected(`a ranking of ${records} records`, 'labelPlan', ranking?.length));
+  return ranking.slice(0, kept).sort();
 }
 
 /**
@@ -80,6 +99,7 @@ export function labelPlan(options: LabelPlanOptions): LabelPlan {
   let recordIds: Int32Array;
   if (keep === 'prefix') recordIds = Int32Array.from({ length: kept }, (_, id) => id);
   else if (keep === 'random-batches') recordIds = chosen(seed, fullRecords, kept);
+  else if (keep === 'metric') recordIds = rankedFirst(options.ranking, fullRecords, kept);
   else {
     const keptEpochs = chosen(seed, epochs, kept);
     const first = (i: number) => keptEpochs[Math.floor(i / batchesPerEpoch)]! * batchesPerEpoch;
@@ -148,11 +168,13 @@ export interface PoolDrawOptions {
  *
  * with-replacement: independent uniform draws. permutation: the pool in random order, again and again in new orders
  * while it is shorter than the epoch. ordered: consecutive records from epoch * batchesPerEpoch on, wrapping, so that a
- * full pool replays label epoch e at student epoch e. Philox purpose 21, object = student epoch.
+ * full pool replays label epoch e at student epoch e. whole-epochs: one label epoch of those the pool holds whole, drawn
+ * uniformly and replayed in its order. Philox purpose 21, object = student epoch.
  *
  * @returns positions in plan.recordIds, I32 [batchesPerEpoch]
- * @throws {LpldError} E_CONFIG for less than one step
- * @source LPLD train_FKD_label_pruning_batch.py, granularity batch_to_epoch, metric random; permutation: LPQLD
+ * @throws {LpldError} E_CONFIG for less than one step, or whole-epochs where the pool holds none
+ * @source LPLD train_FKD_label_pruning_batch.py, granularity batch_to_epoch, metric random; whole-epochs: granularity
+ *   epoch (methods 5.3); permutation: LPQLD
  */
 export function poolDraws(options: PoolDrawOptions): Int32Array {
   const { plan, epoch, draw, seed, batchesPerEpoch: steps } = options;
@@ -167,8 +189,32 @@ export function poolDraws(options: PoolDrawOptions): Int32Array {
     }
     return out;
   }
+  if (draw === 'whole-epochs') {
+    const starts = wholeEpochs(plan);
+    const first = starts[integers(seed, Purpose.poolDraw, epoch, 0, 1, starts.length)[0]!]!;
+    return Int32Array.from({ length: steps }, (_, i) => first + (i % plan.batchesPerEpoch));
+  }
   const draws = integers(seed, Purpose.poolDraw, epoch, 0, steps, pool);
   return options.lastBatchRule ? draws.map((position) => earlierFullBatch(plan, position)) : draws;
+}
+
+/** Positions at which label epochs begin that the pool holds whole. */
+function wholeEpochs({ recordIds, batchesPerEpoch }: LabelPlan): number[] {
+  const starts: number[] = [];
+  for (const [at, id] of recordIds.entries())
+    if (id % batchesPerEpoch === 0 && recordIds[at + batchesPerEpoch - 1] === id + batchesPerEpoch - 1) starts.push(at);
+  if (starts.length === 0)
+    throw new LpldError(
+      'E_CONFIG',
+      expected(
+        'a pool with a whole label epoch',
+        'draw whole-epochs',
+        'none',
+        'keep prefix or random-epochs, or draw otherwise',
+      ),
+      { key: 'train.draw' },
+    );
+  return starts;
 }
 
 /**

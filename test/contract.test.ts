@@ -45,6 +45,7 @@ const OPS = {
   classMoments: 'function',
   classCosine: 'function',
   softKl: 'function',
+  labelMetrics: 'function',
   pixelAdam: 'function',
   imagePrior: 'function',
   optimizerStep: 'function',

@@ -206,26 +206,6 @@ describe('shards', () => {
       expect((await draft.publish(null)).id).toBe(whole.id);
     }
   });
-
-  test('are what docs/label-format.md says, tensor by tensor', async () => {
-    const artifact = await write(join(scratch(), 'labels'), range(2));
-    const { tensors } = await readHeader(artifact.path('shard-00000.safetensors'));
-    const document = readFileSync(new URL('../docs/label-format.md', import.meta.url), 'utf8');
-    const documented = new Map(
-      [...document.matchAll(/^\| `([^`]+)` \| (\w+) \| `([^`]+)` \|/gm)].map((m) => [m[1]!, `${m[2]} ${m[3]}`]),
-    );
-    const letters: Record<number, string> = { 2: 'R', 3: '3', 4: '4', [K]: 'K', 6: 'M' };
-    const named = (name: string, shape: readonly number[]): string =>
-      name === 'recordOffset' ? '[R+1]' : `[${shape.map((n) => letters[n]).join(', ')}]`;
-    const seen = [...tensors].map(([name, { dtype, shape }]) => [name, `${dtype} ${named(name, shape)}`] as const);
-    for (const [name, told] of seen.filter(([n]) => n !== 'label.count')) expect(documented.get(name), name).toBe(told);
-    expect([...documented.keys()].sort()).toEqual(
-      seen
-        .map(([n]) => n)
-        .filter((n) => n !== 'label.count')
-        .sort(),
-    );
-  });
 });
 
 describe('accounting', () => {

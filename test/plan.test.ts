@@ -14,7 +14,7 @@ const base: LabelPlanOptions = {
   keep: 'prefix',
   seed: 42n,
 };
-const KEEPS = ['prefix', 'random-epochs', 'random-batches'] as const;
+const KEEPS = ['prefix', 'random-epochs', 'random-batches'] as const; // a metric needs a ranking, see below
 
 // LPLD's pools at 10x .. 100x: dropLast, then all batches (10x .. 40x only). One entry leaves the method sheet: it lists
 // 48988 for IN21K IPC20 at 40x with all batches, but floor((1 - 0.975) * 300 * 6532) is 48990, twice IPC10's 24495.
@@ -80,6 +80,17 @@ describe('labelPlan', () => {
     expect(of(1n)).toEqual(of(1n));
     expect(of(1n)).not.toEqual(of(2n));
     expect(of(1n).length).toBe(120);
+  });
+
+  test('metric keeps as many as a prefix would, those ranked first, in rising order', () => {
+    const ranking = Int32Array.from(range(240), (i) => (i * 77 + 5) % 240);
+    for (const pruneRatio of [0.3, 0.9, 0.975]) {
+      const { recordIds } = labelPlan({ ...base, keep: 'metric', pruneRatio, ranking });
+      const count = labelPlan({ ...base, pruneRatio }).recordIds.length;
+      expect(Array.from(recordIds)).toEqual(Array.from(ranking.slice(0, count)).sort((a, b) => a - b));
+    }
+    expect(() => labelPlan({ ...base, keep: 'metric' })).toThrowError(refusal('E_INTERNAL'));
+    expect(() => labelPlan({ ...base, keep: 'metric', ranking: Int32Array.of(0) })).toThrowError(refusal('E_INTERNAL'));
   });
 
   test.each([
@@ -213,6 +224,42 @@ describe('poolDraws', () => {
         range(12).map((b) => epoch * 12 + b),
       );
     expect(Array.from(poolDraws({ ...draw, draw: 'ordered' }))).toEqual(range(12).map((b) => (36 + b) % 47));
+  });
+
+  test.each([
+    ['10x', 0.9, 29],
+    ['20x', 0.95, 15],
+    ['30x', 0.97, 9],
+    ['40x', 0.975, 7],
+  ] as const)(
+    'whole-epochs at %s: one of the label epochs that are whole, replayed in order',
+    (_, pruneRatio, whole) => {
+      for (const keep of ['prefix', 'random-epochs'] as const) {
+        const plan = labelPlan({ ...base, epochs: 300, keep, pruneRatio }); // methods 5.3: int((1 - r) * 300) epochs
+        const seen = new Set<number>();
+        for (let epoch = 0; epoch < 600; epoch++) {
+          const got = Array.from(
+            poolDraws({ ...draw, plan, epoch, draw: 'whole-epochs' }),
+            (at) => plan.recordIds[at]!,
+          );
+          const first = got[0]!;
+          expect(first % 12).toBe(0);
+          expect(got).toEqual(range(12).map((b) => first + b));
+          seen.add(first / 12);
+        }
+        const stored = new Set(Array.from(plan.recordIds, (id) => Math.floor(id / 12)));
+        expect(seen.size).toBe(whole); // 600 draws of 29 leave one out with a chance of 2e-8
+        expect([...seen].filter((epoch) => !stored.has(epoch))).toEqual([]);
+      }
+    },
+  );
+
+  test('whole-epochs draws every whole epoch about equally often, and refuses a pool without one', () => {
+    const seen = new Array<number>(3).fill(0);
+    for (let epoch = 0; epoch < 3000; epoch++) seen[poolDraws({ ...draw, epoch, draw: 'whole-epochs' })[0]! / 12]!++; // 47 records: 3 whole epochs of 12
+    for (const count of seen) expect(Math.abs(count - 1000)).toBeLessThan(5 * Math.sqrt(1000));
+    const plan = labelPlan({ ...base, keep: 'random-batches', pruneRatio: 0.9 });
+    expect(() => poolDraws({ ...draw, plan, draw: 'whole-epochs' })).toThrowError(refusal('E_CONFIG'));
   });
 
   test('an epoch without steps is refused', () => {

@@ -1,5 +1,6 @@
 // Pruning before labelling and pruning after it give byte-equal stores: relabel with a ratio against relabel in full and
-// then prune, for every way to keep, ratio, last-batch rule and kind of Recipes, over several shards.
+// then prune, for every way to keep, ratio, last-batch rule and kind of Recipes, over several shards; and for every codec
+// that is not fitted to the records kept.
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -69,6 +70,20 @@ describe.each([
     );
     if (keep !== 'prefix') expect(store.recordIds.at(-1)).toBeGreaterThanOrEqual(store.numRecords); // not the first ones
     expect((await openArtifact(full.dir, { verify: true })).id).toBe(full.id); // the store pruned from is untouched
+  });
+});
+
+describe.each(['dense:int8', 'dense:int4', 'topk:2:mr', 'topk:2:ms', 'topk:2:mrs', 'features'])('codec %s', (codec) => {
+  test.each([
+    ['prefix', 0.9],
+    ['random-batches', 0.5],
+  ] as const)('%s, ratio %d', async (keep, pruneRatio) => {
+    const options = { codec, dropLast: false };
+    await relabel(`full-${codec}`, options); // once: the second time it is kept
+    const after = await prune(`prune-${codec}-${keep}`, `full-${codec}`, { keep, pruneRatio });
+    const before = await relabel(`relabel-${codec}-${keep}`, { ...options, keep, pruneRatio });
+    expect(hashesOf(after)).toEqual(hashesOf(before));
+    expect(Object.keys(hashesOf(after)).includes('basis.safetensors')).toBe(codec === 'features');
   });
 });
 

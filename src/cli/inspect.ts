@@ -1,12 +1,15 @@
-// `inspect`: what an artifact or a run folder holds. Reads manifests; with --verify every byte is hashed again.
+// `inspect`: what an artifact or a run folder holds. Reads manifests, and of label stores ids and offsets, so that every
+// byte is told by its purpose; with --verify every byte is hashed again.
 
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { fileError } from '../atomic-file.ts';
 import { expected, LpldError } from '../errors.ts';
+import type { LabelInspection } from '../label-inspection.ts';
 import { formatBytes } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
+import { labelText } from './inspect-labels.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import type { Globals } from './options.ts';
 import type { MadeArtifact } from './services.ts';
@@ -14,6 +17,7 @@ import { artifactDocument, artifactText } from './stage.ts';
 
 interface InspectFlags extends Globals {
   readonly verify?: boolean;
+  readonly teacher?: string;
 }
 
 export const addInspect: AddCommand = (program, session) => {
@@ -23,6 +27,10 @@ export const addInspect: AddCommand = (program, session) => {
     .description('Says what an artifact or a run folder holds.')
     .argument('<dir>', 'folder of an artifact, or a run folder')
     .option('--verify', 'hash every file and compare with the manifest (default: off, names and sizes only)')
+    .option(
+      '--teacher <dir>',
+      'squeeze artifact to compare the size of labels with (default: the one found in the run folder)',
+    )
     .action((dir: string, _: object, command: Command) =>
       inspect(dir, command.optsWithGlobals<InspectFlags>(), session),
     );
@@ -43,8 +51,12 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
     ? 'all files have the hashes of the manifest'
     : 'names and sizes are right; --verify hashes every file';
   const [only] = artifacts;
+  const labels: (LabelInspection | null)[] = [];
+  for (const artifact of artifacts) labels.push(await session.services.inspectLabels(artifact, flags.teacher ?? null));
+  const documents = artifacts.map((artifact, i) => ({ ...artifactDocument(artifact), ...labels[i] }));
   if (only && folders[0] === dir) {
-    printResult(session, flags, { ...artifactDocument(only), verified: verify }, `${artifactText(only)}\n\n${checked}`);
+    const parts = [artifactText(only), ...(labels[0] ? [labelText(labels[0])] : []), checked];
+    printResult(session, flags, { ...documents[0], verified: verify }, parts.join('\n\n'));
     return;
   }
   const rows = artifacts.map((artifact) => {
@@ -59,7 +71,7 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
     ];
   });
   const text = textTable(['folder', 'stage', '>files', '>size', 'artifact id'], rows);
-  const document = { dir, verified: verify, artifacts: artifacts.map(artifactDocument) };
+  const document = { dir, verified: verify, artifacts: documents };
   printResult(session, flags, document, `${text}\n\n${checked}`);
 }
 

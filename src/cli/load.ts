@@ -20,6 +20,8 @@ export async function loadServices(): Promise<Services> {
     runStage: async (stage, config, options) => (await import('../run.ts')).runStage(stage, config, options),
     mergeShards: async (dirs, options) => (await import('../merge.ts')).mergeShards(dirs, options),
     openArtifact: async (dir, options) => (await import('../artifact.ts')).openArtifact(dir, options),
+    inspectLabels: async (artifact, teacher) =>
+      (await import('../label-inspection.ts')).inspectLabels(artifact.dir, teacher),
     doctor: async () => {
       const { diagnose, renderDoctor } = await import('../doctor.ts');
       const report = await diagnose();

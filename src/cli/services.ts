@@ -8,6 +8,7 @@ import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.t
 import type { Exported, ExportOptions } from '../export.ts';
 import type { ImportOptions } from '../import.ts';
 import type { InstallOptions } from '../install.ts';
+import type { LabelInspection } from '../label-inspection.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
 import type { MergeOptions } from '../merge.ts';
 import type { RunReport } from '../report/index.ts';
@@ -58,6 +59,8 @@ export interface Services {
   /** Joins the artifacts of `synthesize --shard I/N`. */
   mergeShards(dirs: readonly string[], options: MergeOptions): Promise<MadeArtifact>;
   openArtifact(dir: string, options: { verify: boolean }): Promise<MadeArtifact>;
+  /** Bytes of a label store by purpose; null for another artifact. `teacher`: folder to compare with, null to look. */
+  inspectLabels(artifact: MadeArtifact, teacher: string | null): Promise<LabelInspection | null>;
   doctor(): Promise<Diagnosis>;
   install(options: InstallOptions): Promise<Pick<LibtorchLocation, 'root' | 'version' | 'cuda'>>;
   formats(): Promise<readonly DatasetFormat[]>;

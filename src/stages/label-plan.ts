@@ -2,7 +2,9 @@
 // and the version of the streams that derived Recipes are drawn from.
 
 import { z } from 'zod';
-import type { LabelsIndex } from '../labels.ts';
+import { expected, LpldError } from '../errors.ts';
+import { LABELS_FILE } from '../label-format.ts';
+import type { LabelStore } from '../labels.ts';
 import { type LabelPlan, type LabelPlanOptions, labelPlan } from '../plan.ts';
 
 /** Version of the Philox streams derived Recipes are drawn from (docs/streams.md). */
@@ -15,6 +17,10 @@ export const planOptions = {
     .default('prefix')
     .describe('which records survive pruning'),
 };
+export const pruneKeepOption = z
+  .enum([...planOptions.keep.unwrap().options, 'metric'])
+  .default('prefix')
+  .describe('which records survive pruning; metric ranks them by prune.metric');
 export const pruneRatioOption = z
   .number()
   .min(0)
@@ -28,7 +34,42 @@ export function planFor(options: Omit<LabelPlanOptions, 'images' | 'seed'>, imag
   return labelPlan({ images, batch: Math.min(options.batch, images), epochs, pruneRatio, dropLast, keep, seed });
 }
 
-/** The plan options a store was made with, all but the seed. */
-export function storedPlan(index: LabelsIndex): Omit<LabelPlanOptions, 'seed'> {
-  return index.plan as unknown as Omit<LabelPlanOptions, 'seed'>;
+/** The plan of a store as its labels.json keeps it; `metric` and `end` stand beside it where keep is metric. */
+const storedPlanOptions = z.object({
+  images: z.int().min(1),
+  batch: z.int().min(1),
+  epochs: z.int().min(1),
+  pruneRatio: z.number().min(0).lt(1),
+  dropLast: z.boolean(),
+  keep: z.enum(['prefix', 'random-epochs', 'random-batches', 'metric']),
+});
+
+function refuse(store: LabelStore, what: string, name: string, received: unknown): never {
+  const path = store.artifact.path(LABELS_FILE);
+  throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path });
+}
+
+/**
+ * The plan options a store was made with, all but the seed.
+ * @throws {LpldError} E_DATA with details.path for a plan that no store has
+ */
+export function storedPlan(store: LabelStore): z.infer<typeof storedPlanOptions> {
+  const { plan } = store.index;
+  const parsed = storedPlanOptions.safeParse(plan);
+  return parsed.success ? parsed.data : refuse(store, 'the plan of a label store', 'plan', JSON.stringify(plan));
+}
+
+/**
+ * The plan of a store with the records it holds, whatever chose them.
+ * @throws {LpldError} E_DATA with details.path for a plan that no store has, or a record outside it
+ */
+export function planOfStore(store: LabelStore): LabelPlan {
+  const made = storedPlan(store);
+  const { recordIds } = store;
+  if (made.dropLast && made.batch > made.images)
+    refuse(store, `at most ${made.images} images a batch`, 'plan', made.batch);
+  const full = labelPlan({ ...made, keep: 'prefix', pruneRatio: 0, seed: 0n });
+  const last = recordIds.at(-1) ?? 0;
+  if (last >= full.fullRecords) refuse(store, `an id below ${full.fullRecords}`, 'recordId', last);
+  return { ...full, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
 }

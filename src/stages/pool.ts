@@ -5,13 +5,13 @@
 import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { LABELS_FILE } from '../label-format.ts';
-import { LabelStore } from '../labels.ts';
+import { type LabelRecords, LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
-import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
+import { type Draw, type LabelPlan, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
-import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
+import { planFor, planOfStore, STREAM_VERSION, storedPlan } from './label-plan.ts';
 import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
 import type { StageContext } from './types.ts';
 
@@ -43,13 +43,7 @@ export function poolOf(labels: LabelStore): Pool {
     throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
       path: labels.artifact.path(LABELS_FILE),
     });
-  const plan = labelPlan({ ...storedPlan(labels.index), seed: BigInt(seed) });
-  return {
-    plan: { ...plan, recordIds: labels.recordIds },
-    seed: BigInt(seed),
-    augment: drawn.data,
-    labels,
-  };
+  return { plan: planOfStore(labels), seed: BigInt(seed), augment: drawn.data, labels };
 }
 
 /** The label pool, checked against the images it was made from. */
@@ -59,7 +53,7 @@ export async function openPool(
 ): Promise<Pool> {
   const artifact = inputs.labels!;
   const labels = await LabelStore.open(artifact);
-  const made = storedPlan(labels.index);
+  const made = storedPlan(labels);
   const want = { images: set.train.count, classes: set.classNames.length, size: config.dataset.inputSize };
   const have = { images: made.images, classes: labels.index.numClasses, size: labels.index.inputSize };
   const shown = ({ images, classes, size }: typeof want) =>
@@ -118,6 +112,21 @@ export function poolPositions(
       if (step >= first && step < last) out[step - first] = position;
     }
   return out;
+}
+
+/**
+ * The Recipes of some records as codecs and metrics read them: images, partners, shares and boxes. Where they are derived
+ * they are drawn without crops, which alone depend on the sizes of images.
+ */
+export function codingRecipes(pool: Pool, { recipes, recordIds }: LabelRecords): Recipes {
+  if (recipes !== null) return recipes;
+  return drawRecipes(recordBatches(pool.plan, pool.seed, recordIds), {
+    seed: pool.seed,
+    augment: { ...augmentSpec(pool.augment), crop: null },
+    sizes: () => [1, 1],
+    inputSize: pool.labels!.index.inputSize,
+    purposes: LABEL_STREAMS,
+  });
 }
 
 /** The Recipes and targets of some pool positions. */

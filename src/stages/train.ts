@@ -47,9 +47,12 @@ export const trainOptions = z.strictObject({
   temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
   // QUIRK(string-zero): one script compares the ratio 0.0 with the text 0 and draws at random at 1x; changed: auto replays.
   draw: z
-    .enum(['auto', 'with-replacement', 'permutation', 'ordered'])
+    .enum(['auto', 'with-replacement', 'permutation', 'ordered', 'whole-epochs'])
     .default('auto')
-    .describe('how an epoch is drawn from the pool; auto: ordered for a full pool, else with-replacement'),
+    .describe(
+      'how an epoch is drawn from the pool; auto: ordered for a full pool, else with-replacement; whole-epochs: one of ' +
+        'the label epochs kept whole',
+    ),
   lastBatchRule: z
     .boolean()
     .default(true)

@@ -69,6 +69,7 @@ export function fakeServices(report, change = {}) {
     runStage: record('runStage', (stage, _, options) => artifact(stage, options.out)),
     mergeShards: record('mergeShards', (_, options) => artifact('synthesize', options.out)),
     openArtifact: record('openArtifact', (dir) => artifact('squeeze', dir)),
+    inspectLabels: record('inspectLabels', null),
     doctor: record('doctor', {
       ok: false,
       report: { ok: false, mend: 'npx lpld-native install' },
