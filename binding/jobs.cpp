@@ -33,6 +33,7 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
       spec.code = to_code(target);
       spec.labels = to_records(target);
       spec.temperature = target.number("temperature");
+      spec.teacher_temperature = target.number("teacherTemperature");
       spec.loss_scale = target.number("lossScale");
     }
     const std::string kind = optimizer.string("kind"), decay = optimizer.string("decay");
@@ -142,6 +143,8 @@ Napi::Value js_evaluate(const Napi::CallbackInfo& info) {
           out.Set("top1", result.top1);
           out.Set("top5", result.top5);
           out.Set("loss", result.loss);
+          out.Set("hits", from_tensor(env, result.hits));
+          out.Set("stepLoss", from_tensor(env, result.step_loss));
         });
   });
 }

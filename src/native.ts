@@ -129,6 +129,7 @@ export type TrainTarget =
   | ({
       readonly kind: 'soft';
       readonly temperature: number;
+      readonly teacherTemperature: number; // of the decoded logits; the student's own is `temperature`
       readonly lossScale: number; // 1, or T^2 where a system multiplies by it
     } & CodeSpec &
       EncodedLabels);
@@ -265,6 +266,8 @@ export interface EvaluateResult {
   readonly top1: number; // share in [0, 1]
   readonly top5: number;
   readonly loss: number; // mean cross-entropy
+  readonly hits: TensorView; // I32 [S, 2] images of each step whose class is the first, among the first five
+  readonly stepLoss: TensorView; // F64 [S] summed cross-entropy of each step
 }
 
 export interface SimilaritySpec extends Execution {

@@ -8,7 +8,7 @@ import { LABELS_FILE } from '../label-format.ts';
 import { type LabelRecords, LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, poolDraws, recordBatches } from '../plan.ts';
-import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import { drawRecipes, type ImageSizes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
 import { planFor, planOfStore, STREAM_VERSION, storedPlan } from './label-plan.ts';
@@ -134,9 +134,10 @@ export async function readPool(
   pool: Pool,
   chosen: Int32Array,
   o: {
-    readonly sizes: Int32Array;
+    readonly sizes: ImageSizes;
     readonly inputSize: number;
     readonly temperature: number;
+    readonly teacherTemperature: number;
     readonly temperatureSquared: boolean;
   },
 ): Promise<{ recipes: Recipes; target: TrainTarget }> {
@@ -159,6 +160,7 @@ export async function readPool(
     tensors: records.tensors,
     blobs: records.blobs,
     temperature: o.temperature,
+    teacherTemperature: o.teacherTemperature,
     lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
   };
   return { recipes: records.recipes ?? derive(records.recordIds), target };

@@ -12,8 +12,9 @@ import { type ImportOptions, importData } from '../../src/import.ts';
 import { LabelStore } from '../../src/labels.ts';
 import type { NativeImageStore, Recipes } from '../../src/native.ts';
 import { resolveRuntime, runStage } from '../../src/run.ts';
+import { loadStore } from '../../src/stages/images.ts';
 import { poolOf, readPool } from '../../src/stages/pool.ts';
-import { loadStore, storeSizes } from '../../src/stages/shared.ts';
+import { storeSizes } from '../../src/stages/shared.ts';
 import type { TensorView } from '../../src/tensor.ts';
 import { decode, encode } from './codes.ts';
 import { native } from './native.ts';
@@ -59,7 +60,13 @@ export async function contentOf(
   const { store: pixels } = await pixelsOf(images);
   const all = Int32Array.from(store.recordIds.keys());
   const sizes = storeSizes(pixels);
-  const read = await readPool(poolOf(store), all, { sizes, inputSize, temperature: 1, temperatureSquared: false });
+  const read = await readPool(poolOf(store), all, {
+    sizes,
+    inputSize,
+    temperature: 1,
+    teacherTemperature: 1,
+    temperatureSquared: false,
+  });
   pixels.dispose();
   if (read.target.kind !== 'soft') throw new Error('no soft labels');
   const spec = { ...read.target, threads: 1, numClasses, recipes: read.recipes };
@@ -72,5 +79,7 @@ export async function contentOf(
 /** The images of an artifact in a store of their own. The caller disposes it. */
 export async function pixelsOf(images: string): Promise<{ store: NativeImageStore }> {
   const set = await openSyntheticSet(images);
-  return { store: await loadStore(native(), resolveRuntime(optionsOf(images)), set.train, set.channels) };
+  return {
+    store: await loadStore({ native: native(), runtime: resolveRuntime(optionsOf(images)) }, set.train, set.channels),
+  };
 }
