@@ -101,6 +101,7 @@ export async function rankByMetric(
       const chosen = Int32Array.from({ length: to - from }, (_, i) => from + i);
       scores.set(await scoresOf(context, pool, await store.readRecords(chosen), metric, classes), from);
       progress.update(to);
+      return to;
     },
     save,
   });

@@ -124,6 +124,7 @@ export const prune: Stage = {
         const records = await read(wanted.slice(first, last));
         await writer.append(recode === null ? records : await recode.encode(records, basis));
         progress.update(offset + last);
+        return last;
       },
       save: async () => {},
     });
