@@ -2,7 +2,17 @@
 
 import type { AnswerSpec, LabelSpec } from '../../src/native.ts';
 import { type TensorMap, tensor } from '../../src/tensor.ts';
-import { codingSpec, decode, denseCode, encode, fitBasis, halves, logitsOnly, type RowsOptions, roundTrip } from './codes.ts';
+import {
+  codingSpec,
+  decode,
+  denseCode,
+  encode,
+  fitBasis,
+  halves,
+  logitsOnly,
+  type RowsOptions,
+  roundTrip,
+} from './codes.ts';
 import { evaluateSpec, labelSpec, openModel } from './jobs.ts';
 import { flatTable, plainBasis } from './klt.ts';
 import { native, quiet } from './native.ts';
@@ -117,12 +127,20 @@ export const LABEL_REFUSALS: Refusal[] = [
   [
     'top-k of a class that does not exist',
     'E_DATA',
-    () => decode(coding('topk:1:mr'), { tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([2, 1], [3, 3]) }, blobs: null }),
+    () =>
+      decode(coding('topk:1:mr'), {
+        tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([2, 1], [3, 3]) },
+        blobs: null,
+      }),
   ],
   [
     'top-k with fewer rows of classes',
     'E_MISMATCH',
-    () => decode(coding('topk:1:mr'), { tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([1, 1], [0]) }, blobs: null }),
+    () =>
+      decode(coding('topk:1:mr'), {
+        tensors: { value: halves([2, 1], [0, 0]).logits!, class: u8([1, 1], [0]) },
+        blobs: null,
+      }),
   ],
   ['features without a teacher', 'E_CONFIG', () => fitting({ codec: 'features' })],
   ['features without a basis', 'E_MISMATCH', () => encode(coding('features'), zeros)],
@@ -130,7 +148,6 @@ export const LABEL_REFUSALS: Refusal[] = [
   [
     'features past half precision',
     'E_DIVERGED',
-    () =>
-      encode({ ...coding('features'), basis: head }, { logits: zeros.logits, features: f32([2, 1], [0, 70_000]) }),
+    () => encode({ ...coding('features'), basis: head }, { logits: zeros.logits, features: f32([2, 1], [0, 70_000]) }),
   ],
 ];
