@@ -3,11 +3,11 @@
 // Source: methods 5.3 (how an epoch is drawn), 4.5 (replay).
 
 import type { Dataset } from '../datasets/types.ts';
-import { expected, LpldError } from '../errors.ts';
+import { expected, LpldError, toLpldError } from '../errors.ts';
 import { LABELS_FILE } from '../label-format.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
-import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
+import { type Draw, type LabelPlan, planCounts, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
@@ -24,7 +24,8 @@ export interface Pool {
 
 /**
  * The pool that a label store holds.
- * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation
+ * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation and
+ *   a plan without these records
  */
 export function poolOf(labels: LabelStore): Pool {
   const { seed, streamVersion, augment } = labels.index;
@@ -43,13 +44,31 @@ export function poolOf(labels: LabelStore): Pool {
     throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
       path: labels.artifact.path(LABELS_FILE),
     });
-  const plan = labelPlan({ ...storedPlan(labels.index), seed: BigInt(seed) });
   return {
-    plan: { ...plan, recordIds: labels.recordIds },
+    plan: planOf(labels),
     seed: BigInt(seed),
     augment: drawn.data,
     labels,
   };
+}
+
+/** The plan in labels.json, whose counts and the ids of the records must fit. */
+function planOf({ index, artifact, recordIds }: LabelStore): LabelPlan {
+  const refuse = (problem: string): never => {
+    const path = artifact.path(LABELS_FILE);
+    throw new LpldError('E_DATA', `${path}: the plan cannot be followed: ${problem}`, { path });
+  };
+  try {
+    const { kept: _, ...counts } = planCounts(storedPlan(index));
+    const last = recordIds.at(-1);
+    if (last === undefined || last >= counts.fullRecords)
+      return refuse(expected(`ids below ${counts.fullRecords}`, 'the records', last));
+    return { ...counts, recordIds };
+  } catch (thrown) {
+    const { code, message } = toLpldError(thrown);
+    if (code !== 'E_CONFIG') throw thrown;
+    return refuse(message);
+  }
 }
 
 /** The label pool, checked against the images it was made from. */
