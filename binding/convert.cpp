@@ -121,8 +121,9 @@ TensorMap to_tensors(const Napi::Value& value, const std::string& name) {
   const Napi::Array keys = object.GetPropertyNames();
   TensorMap out;
   for (uint32_t i = 0; i < keys.Length(); ++i) {
-    const std::string key = keys.Get(i).As<Napi::String>().Utf8Value();
-    out[key] = to_tensor(object.Get(key), name + "." + key);
+    const Napi::Value key = keys.Get(i);  // as a value: a name from a file may hold a zero byte
+    const std::string shown = key.As<Napi::String>().Utf8Value();
+    out[shown] = to_tensor(object.Get(key), name + "." + shown);
   }
   return out;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Compiles the native addon with cmake-js against the LibTorch that src/libtorch.ts finds, into build/Release.
 // Works in a clone and in an installed package; needs the compiled TypeScript (dist/). Arguments of the form
-// --CDKEY=VALUE are handed to CMake. A build with other options starts from an empty build folder, because CMake keeps
+// --CDKEY=VALUE are handed to CMake; --sanitize builds with AddressSanitizer and UBSan into build/sanitize/build, for
+// `npm run fuzz -- --sanitize`, and leaves the other build alone. A build with other options starts from an empty build folder, because CMake keeps
 // the old ones; build/Release/lpld-build.json, what the loader trusts, exists only after a build that succeeded.
 // Output goes to stderr; exit code 4 on every failure.
 
@@ -24,6 +25,9 @@ import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
 const packageRoot = fileURLToPath(new URL('..', import.meta.url));
+
+/** Folder, below the package's, that an instrumented build takes for its package root. */
+export const SANITIZED = 'build/sanitize';
 
 /** What the addon is made of. */
 export const NATIVE_SOURCES = ['CMakeLists.txt', 'native', 'binding'];
@@ -87,16 +91,14 @@ function runCmakeJs(args, env) {
   });
 }
 
-function writeLog(lines) {
-  const path = join(packageRoot, 'build', 'lpld-build.log');
-  mkdirSync(join(packageRoot, 'build'), { recursive: true });
-  writeFileSync(path, `${lines.join('\n')}\n`);
-  return 'build/lpld-build.log';
+function writeLog(folder, lines) {
+  mkdirSync(join(packageRoot, folder), { recursive: true });
+  writeFileSync(join(packageRoot, folder, 'lpld-build.log'), `${lines.join('\n')}\n`);
+  return `${folder}/lpld-build.log`;
 }
 
-/** Empties the build folder when the options differ from those it was configured with. */
-function prepareBuildFolder(options) {
-  const build = join(packageRoot, 'build');
+/** Empties a build folder when the options differ from those it was configured with. */
+function prepareBuildFolder(build, options) {
   const record = join(build, 'lpld-options.json');
   const text = `${JSON.stringify(options, null, 2)}\n`;
   const configured = ['build.ninja', 'Makefile'].some((name) => existsSync(join(build, name)));
@@ -109,7 +111,9 @@ function prepareBuildFolder(options) {
   writeFileSync(record, text);
 }
 
-async function buildNative(extra) {
+async function buildNative(extra, sanitize) {
+  const folder = sanitize ? `${SANITIZED}/build` : 'build';
+  const build = join(packageRoot, folder);
   const dist = new URL('../dist/libtorch.js', import.meta.url);
   if (!existsSync(dist)) throw new BuildError('the TypeScript has not been compiled\nrun: npm run build:ts');
   const { requireLibtorch, which } = await import(dist.href);
@@ -118,11 +122,12 @@ async function buildNative(extra) {
   if (!libtorch.headers)
     throw new BuildError(`LibTorch in ${libtorch.root} has no include/ to build against\nrun: npx lpld-native install`);
 
-  const cmake = { LIBTORCH: libtorch.root, LPLD_CUDA: which('nvcc') === null ? 'OFF' : 'ON' };
+  const cmake = { LIBTORCH: libtorch.root, LPLD_CUDA: sanitize || which('nvcc') === null ? 'OFF' : 'ON' };
+  if (sanitize) cmake.LPLD_SANITIZE = 'ON';
   if (which('ccache') !== null) cmake.CMAKE_CXX_COMPILER_LAUNCHER = 'ccache';
   const defines = [...Object.entries(cmake).map(([key, value]) => `--CD${key}=${value}`), ...extra];
   const generator = which('ninja') === null ? 'Unix Makefiles' : 'Ninja';
-  prepareBuildFolder({ defines, generator, libtorch: libtorch.version, directory: packageRoot });
+  prepareBuildFolder(build, { defines, generator, libtorch: libtorch.version, directory: packageRoot });
 
   // One compiler process can need 1.3 GB.
   const parallel = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
@@ -131,32 +136,35 @@ async function buildNative(extra) {
   );
   const sources = hashSources(packageRoot, NATIVE_SOURCES);
   const env = { CCACHE_SLOPPINESS: 'pch_defines,time_macros', CCACHE_BASEDIR: packageRoot, ...process.env };
-  const args = ['build', '--directory', packageRoot, '-G', generator, '-p', String(parallel), ...defines];
+  const where = ['--directory', packageRoot, '--out', build];
+  const args = ['build', ...where, '-G', generator, '-p', String(parallel), ...defines];
   const { code, lines } = await runCmakeJs(args, env);
-  const log = writeLog(lines);
-  const addon = join(packageRoot, 'build', 'Release', 'lpld.node');
+  const log = writeLog(folder, lines);
+  const addon = join(build, 'Release', 'lpld.node');
   if (code !== 0 || !existsSync(addon)) {
     const isError = (line) => /\berror\b/i.test(line) && !line.startsWith('ERROR OMG');
     const errors = lines.flatMap((line, i) => (isError(line) ? lines.slice(i, i + (/^CMake/.test(line) ? 6 : 1)) : []));
     const shown = errors.length > 0 ? errors.slice(0, 20) : lines.slice(-20);
     throw new BuildError(`building the native addon failed; all of the output is in ${log}\n${shown.join('\n')}`);
   }
-  const isBuilt = (name) => existsSync(join(packageRoot, 'build', 'Release', name));
+  const isBuilt = (name) => existsSync(join(build, 'Release', name));
   const [kernels, graph] = [isBuilt('liblpld_kernels.so'), isBuilt('liblpld_graph.so')];
   const { version, minor, cuda, root: libtorchRoot } = libtorch;
   const record = { libtorchRoot, libtorchVersion: version, minor, cuda, kernels, graph, sources };
-  writeFileSync(join(packageRoot, 'build', 'Release', 'lpld-build.json'), `${JSON.stringify(record, null, 2)}\n`);
+  writeFileSync(join(build, 'Release', 'lpld-build.json'), `${JSON.stringify(record, null, 2)}\n`);
   process.stderr.write(
-    `built build/Release/lpld.node${kernels ? ', the CUDA kernels' : ''}${graph ? ', CUDA graphs' : ''}\n`,
+    `built ${folder}/Release/lpld.node${kernels ? ', the CUDA kernels' : ''}${graph ? ', CUDA graphs' : ''}\n`,
   );
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   try {
-    const extra = process.argv.slice(2);
+    const given = process.argv.slice(2);
+    const extra = given.filter((argument) => argument !== '--sanitize');
     const unknown = extra.find((argument) => !/^--CD[A-Za-z_]+=/.test(argument));
-    if (unknown !== undefined) throw new BuildError(`expected --CDKEY=VALUE for an argument but received ${unknown}`);
-    await buildNative(extra);
+    if (unknown !== undefined)
+      throw new BuildError(`expected --CDKEY=VALUE or --sanitize for an argument but received ${unknown}`);
+    await buildNative(extra, given.length > extra.length);
   } catch (e) {
     const expectedFailure = e instanceof BuildError || e?.name === 'LpldError';
     process.stderr.write(`lpld-native: ${expectedFailure ? e.message : (e?.stack ?? e)}\n`);

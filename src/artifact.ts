@@ -96,7 +96,14 @@ export function parseManifest(text: string, path: string): Manifest {
   const files: FileEntry[] = [];
   for (const value of json.files) files.push(checkFile(path, value, files.at(-1)?.path));
   const manifest = { ...json, files } as unknown as Manifest;
-  if (stageKey(manifest) !== manifest.key) refuse(path, stageKey(manifest), 'key', manifest.key);
+  let key: string;
+  try {
+    hashJson(manifest); // 1e999 is JSON to JSON.parse, but no number
+    key = stageKey(manifest);
+  } catch (thrown) {
+    refuse(path, 'finite numbers', 'the manifest', (thrown as Error).message);
+  }
+  if (key !== manifest.key) refuse(path, key, 'key', manifest.key);
   return manifest;
 }
 

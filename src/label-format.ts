@@ -85,6 +85,13 @@ function refuse(path: string, what: string, name: string, received: unknown): ne
   throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path });
 }
 
+/** Logits of one record, which are decoded together: 4 GiB of float32. Nothing is asked of memory that files merely claim. */
+const MAX_RECORD_LOGITS = 2 ** 30;
+
+/** A seed as a number or in decimal digits. */
+const isSeed = (v: unknown): boolean =>
+  isCount(v, 0) || (typeof v === 'string' && /^\d{1,20}$/.test(v) && BigInt(v) < 2n ** 64n);
+
 const isCount = (v: unknown, least: number): v is number => Number.isSafeInteger(v) && (v as number) >= least;
 
 /** Checks labels.json. @throws {LpldError} E_DATA with details.path naming the field */
@@ -99,7 +106,14 @@ export function checkIndex(json: unknown, path: string): LabelsIndex {
     if (!isCount(index[name], 1)) refuse(path, 'a positive integer', name, JSON.stringify(index[name]));
   if (!isCount(index.streamVersion, 0))
     refuse(path, 'an integer', 'streamVersion', JSON.stringify(index.streamVersion));
-  if (!['number', 'string'].includes(typeof index.seed)) refuse(path, 'a seed', 'seed', JSON.stringify(index.seed));
+  if (!isSeed(index.seed)) refuse(path, 'an integer in [0, 2^64)', 'seed', JSON.stringify(index.seed));
+  if ((index.batch as number) * (index.numClasses as number) > MAX_RECORD_LOGITS)
+    refuse(
+      path,
+      `at most ${MAX_RECORD_LOGITS} logits a record`,
+      'batch and numClasses',
+      `${index.batch} and ${index.numClasses}`,
+    );
   const plan = index.plan as Partial<StoredPlan> | null | undefined;
   if (!isCount(plan?.epochs, 1) || !isCount(plan?.images, 1))
     refuse(path, 'epochs and images', 'plan', JSON.stringify(plan));

@@ -88,7 +88,7 @@ export class LabelStore {
    */
   static async open(artifact: Artifact): Promise<LabelStore> {
     const index = checkIndex(await artifact.readJson(LABELS_FILE), artifact.path(LABELS_FILE));
-    const ids = new Int32Array(index.shards.reduce((sum, s) => sum + s.records, 0));
+    const ids: Int32Array[] = []; // one list a shard: labels.json may promise any number, a shard has its bytes
     const shards: Shard[] = [];
     let fields: Field[] = [];
     let first = 0;
@@ -108,10 +108,12 @@ export class LabelStore {
         for (const name of blobs ? [...labels, BLOB] : labels) payload += file.entry(name).end - file.entry(name).begin;
         const own = checkIds(arrayOf(await file.tensor('recordId'), 'I32'), entry, file.path);
         const offset = await readOffset(file, 'recordOffset', entry.rows);
+        const longest = offset.findIndex((end, i) => i > 0 && end - offset[i - 1]! > index.batch);
+        if (longest > 0) refuse(file.path, `at most ${index.batch} rows`, `record ${own[longest - 1]}`, 'more');
         const ends = blobs ? await readOffset(file, BLOB_OFFSET, file.entry(BLOB).shape[0]!) : null;
         if (shards.length > 0 && (shards[0]!.blobs !== null) !== blobs)
           refuse(file.path, blobs ? 'none' : 'a tensor', BLOB, 'what differs from the first shard');
-        ids.set(own, first);
+        ids.push(own);
         shards.push({ entry, path: file.path, first, offset, blobs: ends });
       } finally {
         await file.close();
@@ -120,7 +122,7 @@ export class LabelStore {
     }
     const basis = artifact.has(BASIS_FILE) ? await artifact.readTensors(BASIS_FILE) : {};
     const bytes = await accountLabels(artifact, index, payload, shards[0]?.blobs != null);
-    return new LabelStore(artifact, index, { recordIds: ids, basis, shards, fields, bytes });
+    return new LabelStore(artifact, index, { recordIds: joined(ids), basis, shards, fields, bytes });
   }
 
   /**
@@ -243,6 +245,16 @@ function recipesOf(offset: TensorView, byName: ReadonlyMap<string, TensorView>):
 
 function refuse(path: string, what: string, name: string, received: unknown): never {
   throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path });
+}
+
+function joined(parts: readonly Int32Array[]): Int32Array {
+  const out = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
 }
 
 function checkIds(ids: Int32Array, entry: ShardEntry, path: string): Int32Array {

@@ -64,20 +64,11 @@ function rankedFirst(ranking: Int32Array | undefined, records: number, kept: num
 }
 
 /**
- * Decides which label records will exist.
- *
- * The pool holds floor((1 - pruneRatio) * (E * nb)) records, in double arithmetic as the published code computes it
- * ((1 - 0.9) * 23400 gives 2339). keep 'random-epochs' holds floor((1 - pruneRatio) * E) whole epochs instead. Random
- * choices are nested: a higher ratio keeps a subset.
- *
- * QUIRK(drop-last): upstream keeps the short batch at 1x and drops it when pruning; changed: dropLast alone decides.
- * QUIRK(extra-epoch): upstream writes one label epoch too many at 1x and at exact multiples; changed: only what is kept.
- *
+ * The counts of a plan, without the list of its records: what a store of any size can be asked at once.
  * @throws {LpldError} E_CONFIG for counts below one, a ratio outside [0, 1), no full batch, an empty pool
- * @source LPLD generate_soft_label_pruning.py and train_FKD_label_pruning_batch.py (pool sizes)
  */
-export function labelPlan(options: LabelPlanOptions): LabelPlan {
-  const { images, batch, epochs, pruneRatio, dropLast, keep, seed } = options;
+export function planCounts(options: Omit<LabelPlanOptions, 'seed'>): Omit<LabelPlan, 'recordIds'> & { kept: number } {
+  const { images, batch, epochs, pruneRatio, dropLast, keep } = options;
   requireCount(images, 'images', 1);
   requireCount(batch, 'batch', 1);
   requireCount(epochs, 'epochs', 1);
@@ -96,6 +87,26 @@ export function labelPlan(options: LabelPlanOptions): LabelPlan {
       expected(`a ratio that leaves one ${whole ? 'epoch' : 'record'}`, 'pruneRatio', pruneRatio),
       { key: 'pruneRatio', epochs, batchesPerEpoch },
     );
+  return { images, batch, epochs, pruneRatio, dropLast, keep, batchesPerEpoch, fullRecords, kept };
+}
+
+/**
+ * Decides which label records will exist.
+ *
+ * The pool holds floor((1 - pruneRatio) * (E * nb)) records, in double arithmetic as the published code computes it
+ * ((1 - 0.9) * 23400 gives 2339). keep 'random-epochs' holds floor((1 - pruneRatio) * E) whole epochs instead. Random
+ * choices are nested: a higher ratio keeps a subset.
+ *
+ * QUIRK(drop-last): upstream keeps the short batch at 1x and drops it when pruning; changed: dropLast alone decides.
+ * QUIRK(extra-epoch): upstream writes one label epoch too many at 1x and at exact multiples; changed: only what is kept.
+ *
+ * @throws {LpldError} E_CONFIG for counts below one, a ratio outside [0, 1), no full batch, an empty pool
+ * @source LPLD generate_soft_label_pruning.py and train_FKD_label_pruning_batch.py (pool sizes)
+ */
+export function labelPlan(options: LabelPlanOptions): LabelPlan {
+  const { keep, seed, epochs } = options;
+  const { kept, ...counts } = planCounts(options);
+  const { batchesPerEpoch, fullRecords } = counts;
   let recordIds: Int32Array;
   if (keep === 'prefix') recordIds = Int32Array.from({ length: kept }, (_, id) => id);
   else if (keep === 'random-batches') recordIds = chosen(seed, fullRecords, kept);
@@ -105,7 +116,7 @@ export function labelPlan(options: LabelPlanOptions): LabelPlan {
     const first = (i: number) => keptEpochs[Math.floor(i / batchesPerEpoch)]! * batchesPerEpoch;
     recordIds = Int32Array.from({ length: kept * batchesPerEpoch }, (_, i) => first(i) + (i % batchesPerEpoch));
   }
-  return { images, batch, epochs, pruneRatio, dropLast, keep, batchesPerEpoch, fullRecords, recordIds };
+  return { ...counts, recordIds };
 }
 
 /** Label rows (images) of one record: B, or the remainder in the last batch of an epoch when it is kept. */

@@ -13,6 +13,9 @@ import { expected, LpldError, toLpldError } from '../errors.ts';
 /** Bytes of pixels per chunk that splits aim at. */
 export const CHUNK_BYTES = 4 << 20;
 
+/** Longest content of a small packed file: labels of 268 million images. */
+const MAX_UNPACKED_BYTES = 1 << 28;
+
 /** An E_DATA error in the common message form; details.path is the file or folder to look at. */
 export function dataError(path: string, what: string, received: unknown, advice?: string, cause?: unknown): LpldError {
   return new LpldError('E_DATA', expected(what, path, received, advice), { path }, cause);
@@ -90,7 +93,9 @@ export async function readContent(path: string): Promise<Uint8Array> {
   await fileSize(path);
   const bytes = await readFile(path).catch((cause: unknown) => Promise.reject(toLpldError(cause)));
   if (!path.endsWith('.gz')) return bytes;
-  return promisify(gunzip)(bytes).catch((cause: unknown) => Promise.reject(brokenGzip(path, cause)));
+  return promisify(gunzip)(bytes, { maxOutputLength: MAX_UNPACKED_BYTES }).catch((cause: unknown) =>
+    Promise.reject(brokenGzip(path, cause)),
+  );
 }
 
 /** Lines of a UTF-8 text file without blank ones; CRLF read like LF. */
@@ -107,6 +112,8 @@ export async function readLines(path: string): Promise<string[]> {
 export async function contentSize(path: string, wanted: number): Promise<number> {
   const size = await fileSize(path);
   if (!path.endsWith('.gz')) return size;
+  // Deflate makes at most 1032 bytes of one: a promise above that is false, and room is made for what is promised.
+  if (wanted > 1032 * size) throw dataError(path, `${wanted} bytes, as its header says,`, `${size} packed ones`);
   const file = await open(path);
   try {
     const tail = new Uint8Array(4);

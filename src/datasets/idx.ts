@@ -42,6 +42,8 @@ const KMNIST: Known = {
   classNames: ['o', 'ki', 'su', 'tsu', 'na', 'ha', 'ma', 'ya', 're', 'wo'],
 };
 
+const LONGEST = 65535; // px, as everywhere
+
 /** SHA-256 of the unpacked training labels of sets that are recognised without a sidecar. */
 const BY_LABELS: Readonly<Record<string, Known>> = {
   '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5': MNIST,
@@ -148,7 +150,8 @@ async function readPart(folder: string, prefixes: readonly string[], required: b
   if (view.byteLength < 16) throw dataError(imagePath, 'a 16-byte IDX header', `${view.byteLength} bytes`);
   const [n, height, width] = [view.getUint32(4), view.getUint32(8), view.getUint32(12)];
   if (n !== labels.bytes.length) throw dataError(imagePath, `${labels.bytes.length} images, one per label,`, n);
-  if (height === 0 || width === 0) throw dataError(imagePath, 'images of at least one pixel', `${height}x${width}`);
+  if (height === 0 || width === 0 || height > LONGEST || width > LONGEST)
+    throw dataError(imagePath, `images of 1 to ${LONGEST} px a side`, `${height}x${width}`);
   const wanted = 16 + n * height * width;
   const size = await contentSize(imagePath, wanted);
   if (size !== wanted) throw dataError(imagePath, `${wanted} bytes, as its header says,`, size);

@@ -137,6 +137,14 @@ function broken(path: string, received: string, cause?: unknown): LpldError {
   return new LpldError('E_DATA', expected('a readable JPEG or PNG image', path, received, advice), { path }, cause);
 }
 
+/**
+ * Refuses sizes that no file of this length can fill, before the decoder makes room for them: deflate makes at most 1032
+ * bytes of one, and a block of 64 pixels takes at least a bit of a JPEG.
+ */
+function checkPromise(promised: number, bytes: number, path: string): void {
+  if (promised > 1032 * bytes) throw broken(path, 'a header that promises more than the file holds');
+}
+
 /** What the file says of itself. Walks PNG chunks to IEND, because libpng accepts a file cut just before it. */
 function readHeader(bytes: Uint8Array, path: string): Header {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -155,7 +163,10 @@ function png(view: DataView, path: string): Header {
     at = end;
   }
   const type = view.getUint8(25);
-  return { colour: type === 0 || type === 4 ? 'grey' : 'rgb', depth: view.getUint8(24) === 16 ? 16 : 8 };
+  const [width, height, bits] = [view.getUint32(16), view.getUint32(20), view.getUint8(24)];
+  const samples = type === 2 ? 3 : type === 4 ? 2 : type === 6 ? 4 : 1;
+  checkPromise((height * width * bits * samples) / 8, view.byteLength, path);
+  return { colour: type === 0 || type === 4 ? 'grey' : 'rgb', depth: bits === 16 ? 16 : 8 };
 }
 
 function jpeg(view: DataView, path: string): Header {
@@ -170,6 +181,7 @@ function jpeg(view: DataView, path: string): Header {
     const frame = marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
     if (frame) {
       const components = view.getUint8(at + 9);
+      checkPromise(view.getUint16(at + 5) * view.getUint16(at + 7), view.byteLength, path);
       return { colour: components === 1 ? 'grey' : components === 4 ? 'cmyk' : 'rgb', depth: 8 };
     }
     at += 2 + view.getUint16(at + 2);

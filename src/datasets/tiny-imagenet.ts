@@ -69,6 +69,8 @@ async function readClasses(folder: string): Promise<Classes> {
   const wnids = listed.sort(byBytes);
   const source = tsv ?? wnidsFile ?? join(folder, 'train');
   if (wnids.length === 0) throw dataError(source, 'at least one class', 'none');
+  for (const wnid of wnids)
+    if (!/^[\w.-]+$/.test(wnid) || /^\.+$/.test(wnid)) throw dataError(source, 'WNIDs of letters and digits', wnid);
   for (let i = 1; i < wnids.length; i++)
     if (wnids[i] === wnids[i - 1]) throw dataError(source, 'each WNID once', wnids[i]);
   return { wnids, names: uniqueNames(wnids, words), files };

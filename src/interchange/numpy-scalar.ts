@@ -50,6 +50,7 @@ export function numpyScalars(path: string): Pick<Required<TorchExtension>, 'glob
   // Protocol 2 has no bytes: Python writes them as text and names the codec that undoes it.
   const encode = ([text, codec]: readonly Value[]): Value => {
     if (typeof text !== 'string' || codec !== 'latin1') return refuse('text in latin1', '_codecs.encode', typeof text);
+    if (text.length > 8) refuse('at most 8 bytes', '_codecs.encode', text.length);
     const bytes = new Uint8Array(text.length);
     for (let i = 0; i < text.length; i++) {
       const code = text.charCodeAt(i);

@@ -1,6 +1,7 @@
 // A pickle reader that executes nothing. Pickle is a small stack machine whose REDUCE calls any importable function; this
 // one knows the opcodes that PyTorch's files use and the handful of names in GLOBALS, and refuses every other by name.
-// Work and memory are linear in the bytes read: values are shared by reference and never copied or walked.
+// Work and memory are linear in the bytes read, and bounded: values are shared by reference and never copied or walked, not
+// even to be shown, because a list of lists of the same lists is 2^n long in print.
 // Source of the opcodes: CPython's Lib/pickletools.py (documentation, not code).
 
 import { expected, LpldError } from '../errors.ts';
@@ -30,6 +31,8 @@ export interface PickleHost {
   readonly advice?: string;
 }
 
+/** Most opcodes of one pickle: a state dict takes about 40 a tensor. One byte may ask for a hundred bytes of memory. */
+const MAX_OPCODES = 1 << 22;
 const MARK = Symbol('mark');
 type Slot = Value | typeof MARK;
 
@@ -140,6 +143,12 @@ class Machine {
     for (let i = 0; i < values.length; i += 2) dict.set(values[i]!, values[i + 1]!);
   }
 
+  /** A part of a name that stands on the stack. */
+  name(): string {
+    const value = this.pop();
+    return typeof value === 'string' ? value : this.refuse('text', 'a name in the pickle', typeof value);
+  }
+
   global(name: string): void {
     if (!this.host.globals.has(name))
       this.refuse(this.host.holds ?? 'weights only', 'a name in the pickle', name, this.advice);
@@ -216,7 +225,7 @@ const OPCODES = new Map<number, Step>([
   [0x68, (m) => m.get(m.u8())], // BINGET
   [0x6a, (m) => m.get(m.u32())], // LONG_BINGET
   [0x63, (m) => m.global(`${m.line()}.${m.line()}`)], // GLOBAL
-  [0x93, (m) => m.global([m.pop(), m.pop()].reverse().map(String).join('.'))], // STACK_GLOBAL
+  [0x93, (m) => m.global([m.name(), m.name()].reverse().join('.'))], // STACK_GLOBAL
   [0x52, (m) => m.reduce()], // REDUCE
   [0x62, (m) => m.build()], // BUILD
   [0x51, push((m) => m.host.persistent(m.pop()))], // BINPERSID
@@ -232,7 +241,8 @@ const OPCODES = new Map<number, Step>([
  */
 export function readPickle(bytes: Uint8Array, at: number, host: PickleHost): { value: Value; end: number } {
   const machine = new Machine(bytes, at, host);
-  for (;;) {
+  for (let done = 0; ; done++) {
+    if (done === MAX_OPCODES) machine.refuse(`at most ${MAX_OPCODES} opcodes`, 'the pickle', 'more');
     const opcode = machine.u8();
     if (opcode === 0x2e) break;
     const step = OPCODES.get(opcode);

@@ -57,6 +57,8 @@ function refuse(path: string, what: string, name: string, received: unknown, adv
   throw new LpldError('E_DATA', `${path}: ${expected(what, name, received, advice)}`, { path });
 }
 
+/** A value in an error: containers are named only, since they may be endless in print. */
+const shown = (value: Value): string => (typeof value === 'object' && value !== null ? 'a container' : String(value));
 const isCount = (v: Value | undefined): v is number => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0;
 const isSizes = (v: Value | undefined): v is number[] => Array.isArray(v) && v.length <= MAX_RANK && v.every(isCount);
 
@@ -137,9 +139,12 @@ class TorchHost implements PickleHost {
     return tensor;
   }
 
-  /** Storages whose elements a tensor really reads. */
-  used(): Storage[] {
-    return [...new Set(this.tensors.filter((t) => elements(t.shape) > 0).map((t) => t.storage))];
+  /** Storages whose elements a tensor really reads. Entries of a zip may share bytes, so their sum is checked. */
+  used(fileBytes: number): Storage[] {
+    const storages = [...new Set(this.tensors.filter((t) => elements(t.shape) > 0).map((t) => t.storage))];
+    const bytes = storages.reduce((sum, { count, dtype }) => sum + count * DTYPE_BYTES[dtype], 0);
+    if (bytes > fileBytes) refuse(this.path, `at most ${fileBytes} bytes`, 'the storages together', bytes);
+    return storages;
   }
 }
 
@@ -188,12 +193,12 @@ async function readZip(
     refuse(path, `at most ${MAX_PICKLE_BYTES} bytes`, 'data.pkl', entry.uncompressedSize);
   const host = new TorchHost(path, size, extension);
   const { value } = readPickle(await read(entry), 0, host);
-  for (const storage of host.used()) {
+  for (const storage of host.used(size)) {
     const stored = entries.get(`${root}data/${storage.key}`);
     const bytes = storage.count * DTYPE_BYTES[storage.dtype];
     if (stored === undefined || stored.uncompressedSize < bytes)
       refuse(path, `${bytes} bytes`, `data/${storage.key}`, stored === undefined ? 'nothing' : stored.uncompressedSize);
-    storage.data = await read(stored);
+    storage.data = await read(stored, bytes);
   }
   return value;
 }
@@ -207,21 +212,21 @@ async function readLegacy(
   const head = await readAt(handle, 0, Math.min(size, MAX_PICKLE_BYTES), path);
   const host = new TorchHost(path, size, extension);
   const magic = readPickle(head, 0, host);
-  if (magic.value !== LEGACY_MAGIC) refuse(path, 'the magic number of torch.save', 'the file', String(magic.value));
+  if (magic.value !== LEGACY_MAGIC) refuse(path, 'the magic number of torch.save', 'the file', shown(magic.value));
   const protocol = readPickle(head, magic.end, host);
-  if (protocol.value !== 1001) refuse(path, '1001', 'the protocol version', String(protocol.value));
+  if (protocol.value !== 1001) refuse(path, '1001', 'the protocol version', shown(protocol.value));
   const system = readPickle(head, protocol.end, host);
   if (!(system.value instanceof Dict) || system.value.get('little_endian') !== true)
     refuse(path, 'a little-endian file', 'the system info', 'another');
   const { value, end } = readPickle(head, system.end, host);
   const keys = readPickle(head, end, host);
   if (!Array.isArray(keys.value)) return refuse(path, 'a list', 'the storage keys', typeof keys.value);
-  const used = new Set(host.used());
+  const used = new Set(host.used(size));
   let at = keys.end;
   for (const key of keys.value) {
-    const storage = host.storages.get(String(key));
+    const storage = typeof key === 'string' ? host.storages.get(key) : undefined;
     if (storage === undefined || storage.data !== null)
-      return refuse(path, 'a storage of the pickle', 'keys', String(key));
+      return refuse(path, 'a storage of the pickle', 'keys', shown(key));
     const count = Buffer.from(await readAt(handle, at, 8, path)).readBigInt64LE();
     if (count !== BigInt(storage.count)) refuse(path, `${storage.count} elements`, `storage ${storage.key}`, count);
     const bytes = storage.count * DTYPE_BYTES[storage.dtype];

@@ -34,10 +34,13 @@ export async function readTorchWeights(path: string): Promise<TensorMap> {
   const inner = WRAPPERS.map((name) => root.get(name)).find((value) => value instanceof Dict);
   const state = inner instanceof Dict ? inner : root;
   const entries: [string, TensorView][] = [];
+  const copies = new Map<StoredTensor, TensorView>(); // a tensor under many names is copied once
   for (const [name, value] of state) {
     if (typeof name !== 'string') return refuse(path, 'names', 'the keys of the state dict', typeof name);
     if (!(value instanceof StoredTensor)) return refuse(path, 'a tensor', name, kindOf(value));
-    entries.push([name, materialize(value)]);
+    const copy = copies.get(value) ?? materialize(value);
+    copies.set(value, copy);
+    entries.push([name, copy]);
   }
   if (entries.length === 0) refuse(path, 'at least one tensor', 'the state dict', 'none');
   return stripPrefix(entries);

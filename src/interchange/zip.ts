@@ -8,8 +8,8 @@ import { expected, LpldError } from '../errors.ts';
 
 export interface StoredZip {
   readonly entries: ReadonlyMap<string, yauzl.Entry>;
-  /** Reads one entry whole. */
-  readonly read: (entry: yauzl.Entry) => Promise<Uint8Array>;
+  /** Reads the first `bytes` bytes of an entry, all of them without a number. */
+  readonly read: (entry: yauzl.Entry, bytes?: number) => Promise<Uint8Array>;
 }
 
 /** What the zip library reads through: offsets a hostile file names are checked before they reach the system. */
@@ -66,14 +66,14 @@ export function openZip(handle: FileHandle, size: number, path: string): Promise
     yauzl.fromRandomAccessReader(reader, size, { lazyEntries: true, autoClose: false }, (error, file) => {
       if (error !== null) return reject(error);
       const entries = new Map<string, yauzl.Entry>();
-      const read = async (entry: yauzl.Entry): Promise<Uint8Array> => {
+      const read = async (entry: yauzl.Entry, bytes = entry.uncompressedSize): Promise<Uint8Array> => {
         const start = await new Promise<number>((found, refused) => {
           fail = refused;
           (file as unknown as LocalHeaders).readLocalFileHeader(entry, { minimal: true }, (e, header) =>
             e === null || e === undefined ? found(header.fileDataStart) : refused(e),
           );
         });
-        return readAt(handle, start, entry.uncompressedSize, path);
+        return readAt(handle, start, bytes, path);
       };
       file.on('error', reject);
       file.on('end', () => resolve({ entries, read }));

@@ -2,10 +2,10 @@
 // and the version of the streams that derived Recipes are drawn from.
 
 import { z } from 'zod';
-import { expected, LpldError } from '../errors.ts';
+import { expected, LpldError, toLpldError } from '../errors.ts';
 import { LABELS_FILE } from '../label-format.ts';
 import type { LabelStore } from '../labels.ts';
-import { type LabelPlan, type LabelPlanOptions, labelPlan } from '../plan.ts';
+import { type LabelPlan, type LabelPlanOptions, labelPlan, planCounts } from '../plan.ts';
 
 /** Version of the Philox streams derived Recipes are drawn from (docs/streams.md). */
 export const STREAM_VERSION = 1;
@@ -66,10 +66,15 @@ export function storedPlan(store: LabelStore): z.infer<typeof storedPlanOptions>
 export function planOfStore(store: LabelStore): LabelPlan {
   const made = storedPlan(store);
   const { recordIds } = store;
-  if (made.dropLast && made.batch > made.images)
-    refuse(store, `at most ${made.images} images a batch`, 'plan', made.batch);
-  const full = labelPlan({ ...made, keep: 'prefix', pruneRatio: 0, seed: 0n });
-  const last = recordIds.at(-1) ?? 0;
-  if (last >= full.fullRecords) refuse(store, `an id below ${full.fullRecords}`, 'recordId', last);
-  return { ...full, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
+  try {
+    const { kept: _, ...counts } = planCounts({ ...made, keep: 'prefix', pruneRatio: 0 });
+    const last = recordIds.at(-1) ?? 0;
+    if (last >= counts.fullRecords) refuse(store, `an id below ${counts.fullRecords}`, 'recordId', last);
+    return { ...counts, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
+  } catch (thrown) {
+    const { code, message } = toLpldError(thrown);
+    if (code !== 'E_CONFIG') throw thrown;
+    const path = store.artifact.path(LABELS_FILE);
+    throw new LpldError('E_DATA', `${path}: the plan cannot be followed: ${message}`, { path });
+  }
 }

@@ -24,7 +24,8 @@ export interface Pool {
 
 /**
  * The pool that a label store holds.
- * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation
+ * @throws {LpldError} E_MISMATCH for derived Recipes of other streams than this version draws, E_DATA for unknown augmentation and
+ *   a plan without these records
  */
 export function poolOf(labels: LabelStore): Pool {
   const { seed, streamVersion, augment } = labels.index;
