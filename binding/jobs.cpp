@@ -142,6 +142,8 @@ Napi::Value js_evaluate(const Napi::CallbackInfo& info) {
           out.Set("top1", result.top1);
           out.Set("top5", result.top5);
           out.Set("loss", result.loss);
+          out.Set("hits", from_tensor(env, result.hits));
+          out.Set("stepLoss", from_tensor(env, result.step_loss));
         });
   });
 }

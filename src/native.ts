@@ -265,6 +265,8 @@ export interface EvaluateResult {
   readonly top1: number; // share in [0, 1]
   readonly top5: number;
   readonly loss: number; // mean cross-entropy
+  readonly hits: TensorView; // I32 [S, 2] images of each step whose class is the first, among the first five
+  readonly stepLoss: TensorView; // F64 [S] summed cross-entropy of each step
 }
 
 export interface SimilaritySpec extends Execution {
