@@ -4,8 +4,9 @@
 
 import { join } from 'node:path';
 import { type ClassSelection, checkLabels, checkNames, selectClasses } from './classes.ts';
-import { dataError, fileSize, isFolder, type RecordFile, readLines, recordBlocks } from './files.ts';
+import { dataError, fileSize, isFolder, readLines } from './files.ts';
 import { datasetId } from './identity.ts';
+import { type RecordFile, recordBlocks } from './records.ts';
 import { packedSplit } from './splits.ts';
 import type { Dataset, DatasetFormat, DatasetOptions, Split } from './types.ts';
 

@@ -1,4 +1,4 @@
-// Reading files of fixed records and lists of files: what every format needs below its own layout.
+// Reading files and folders: what every format needs below its own layout; files of fixed records are records.ts.
 // The invariant: whatever is wrong with a file becomes E_DATA with its path, and nothing larger than a block of a few
 // MiB is held. Gzipped files (.gz) read like plain ones.
 
@@ -133,49 +133,8 @@ export async function readStart(path: string, bytes: number): Promise<Uint8Array
   return Buffer.concat(found).subarray(0, bytes);
 }
 
-export interface RecordFile {
-  readonly path: string;
-  readonly headerBytes: number; // skipped
-  readonly recordBytes: number;
-  readonly count: number; // records after the header
-}
-
-/**
- * Yields the records of a file in order, as blocks of whole records of at most about CHUNK_BYTES.
- * @throws {LpldError} E_DATA if the file ends before `count` records; E_CANCELLED
- */
-export async function* recordBlocks(file: RecordFile, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-  const perBlock = Math.max(1, Math.floor(CHUNK_BYTES / file.recordBytes));
-  let left = file.count;
-  let skip = file.headerBytes;
-  let block = new Uint8Array(Math.min(perBlock, left) * file.recordBytes);
-  let filled = 0;
-  for await (const piece of pieces(file.path)) {
-    checkCancelled(signal);
-    let at = Math.min(skip, piece.length);
-    skip -= at;
-    while (at < piece.length && left > 0) {
-      const n = Math.min(piece.length - at, block.length - filled);
-      block.set(piece.subarray(at, at + n), filled);
-      at += n;
-      filled += n;
-      if (filled < block.length) continue;
-      left -= block.length / file.recordBytes;
-      yield block;
-      checkCancelled(signal);
-      block = new Uint8Array(Math.min(perBlock, left) * file.recordBytes);
-      filled = 0;
-    }
-    if (left === 0) return;
-  }
-  throw dataError(
-    file.path,
-    `${file.count} records of ${file.recordBytes} bytes`,
-    `${file.count - left} and then the end`,
-  );
-}
-
-async function* pieces(path: string): AsyncGenerator<Uint8Array> {
+/** The content of a file in pieces, unpacked if its name ends in .gz. */
+export async function* pieces(path: string): AsyncGenerator<Uint8Array> {
   const source = createReadStream(path, { highWaterMark: 1 << 18 });
   const zipped = path.endsWith('.gz');
   const stream = zipped ? pipeline(source, createGunzip({ chunkSize: 1 << 18 }), () => {}) : source;

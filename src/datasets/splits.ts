@@ -1,20 +1,14 @@
 // The two kinds of Split: records packed in files, and one image file each.
-// The invariant: labels, count and order are fixed when the dataset is opened, and read() yields exactly those.
+// The invariant: labels, count and order are fixed when the dataset is opened, and read() yields exactly those, or the
+// images asked for in the same order.
 
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { type LpldError, toLpldError } from '../errors.ts';
 import type { ClassSelection } from './classes.ts';
-import {
-  CHUNK_BYTES,
-  checkCancelled,
-  dataError,
-  fileSize,
-  orderedMap,
-  type RecordFile,
-  recordBlocks,
-} from './files.ts';
+import { CHUNK_BYTES, checkCancelled, dataError, fileSize, orderedMap } from './files.ts';
 import { type DecodedImage, decodeImage } from './images.ts';
+import { type RecordFile, recordsAt } from './records.ts';
 import type { Dataset, ImageChunk, Split } from './types.ts';
 
 /** A dataset of image files; `skipped` lists what skipUnreadable left out, relative to the dataset's folder. */
@@ -35,41 +29,29 @@ export interface PackedImages {
 /** A Split over files of fixed-size records, keeping the selected classes. */
 export function packedSplit(source: PackedImages, selection: ClassSelection): Split {
   const own = Int32Array.from(source.labels, (label) => selection.renumbered[label]!);
-  const labels = own.filter((label) => label >= 0);
+  const records = Int32Array.from(own.keys()).filter((record) => own[record]! >= 0); // of each image
+  const labels = records.map((record) => own[record]!);
   const { height, width } = source;
-  const imageBytes = height * width * source.channels;
-  async function* read(signal?: AbortSignal): AsyncGenerator<ImageChunk> {
+  async function* read(signal?: AbortSignal, indices?: Int32Array): AsyncGenerator<ImageChunk> {
     checkCancelled(signal);
-    let first = 0;
+    const wanted = indices === undefined ? records : indices.map((index) => records[index]!);
+    let at = 0;
+    let first = 0; // record of the file's start
     for (const file of source.files) {
-      for await (const block of recordBlocks(file, signal)) {
+      const end = first + file.count;
+      let last = at;
+      while (last < wanted.length && wanted[last]! < end) last++;
+      const here = wanted.subarray(at, last).map((record) => record - first);
+      for await (const block of recordsAt(file, here, signal)) {
         const n = block.length / file.recordBytes;
-        const images = source.pixels(block, n);
-        const chunk = own.slice(first, first + n);
-        first += n;
-        const kept = keepImages(images, chunk, imageBytes);
-        if (kept.labels.length > 0) yield { ...kept, height, width };
+        const chunk = wanted.slice(at, at + n).map((record) => own[record]!);
+        at += n;
+        yield { images: source.pixels(block, n), labels: chunk, height, width };
       }
+      first = end;
     }
   }
   return { count: labels.length, labels, read };
-}
-
-function keepImages(
-  images: Uint8Array,
-  labels: Int32Array,
-  imageBytes: number,
-): { images: Uint8Array; labels: Int32Array } {
-  const kept = labels.filter((label) => label >= 0);
-  if (kept.length === labels.length) return { images, labels };
-  const out = new Uint8Array(kept.length * imageBytes);
-  let at = 0;
-  labels.forEach((label, i) => {
-    if (label < 0) return;
-    out.set(images.subarray(i * imageBytes, (i + 1) * imageBytes), at);
-    at += imageBytes;
-  });
-  return { images: out, labels: kept };
 }
 
 export interface ImageFile {
@@ -90,18 +72,20 @@ export interface FileImages {
 /** A Split over image files: decoded a few at a time, runs of equal size share a chunk. */
 export function fileSplit(source: FileImages): Split {
   const labels = Int32Array.from(source.files, (file) => file.label);
-  async function* read(signal?: AbortSignal): AsyncGenerator<ImageChunk> {
+  async function* read(signal?: AbortSignal, indices?: Int32Array): AsyncGenerator<ImageChunk> {
     checkCancelled(signal);
+    const files = indices === undefined ? source.files : Array.from(indices, (index) => source.files[index]!);
     let run: DecodedImage[] = [];
     let first = 0;
     const chunk = (): ImageChunk => {
       const { height, width } = run[0]!;
-      const out = { images: joined(run), labels: labels.slice(first, first + run.length), height, width };
+      const own = files.slice(first, first + run.length).map((file) => file.label);
+      const out = { images: joined(run), labels: Int32Array.from(own), height, width };
       first += run.length;
       run = [];
       return out;
     };
-    for await (const image of orderedMap(source.files, decodesInFlight(), (file) => decodeFile(file, source))) {
+    for await (const image of orderedMap(files, decodesInFlight(), (file) => decodeFile(file, source))) {
       checkCancelled(signal);
       const head = run[0];
       if (head !== undefined) {

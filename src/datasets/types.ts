@@ -11,8 +11,11 @@ export interface ImageChunk {
 export interface Split {
   readonly count: number;
   readonly labels: Int32Array; // [count], in the order read() yields; known before any pixel is decoded
-  /** Yields every image once, in order; chunks of a few MiB. E_DATA with the path for a broken image. */
-  read(signal?: AbortSignal): AsyncGenerator<ImageChunk>;
+  /**
+   * Yields images in order; chunks of a few MiB. E_DATA with the path for a broken image.
+   * @param indices - the images wanted, rising; every image when absent. No other image is decoded.
+   */
+  read(signal?: AbortSignal, indices?: Int32Array): AsyncGenerator<ImageChunk>;
 }
 
 export interface Dataset {

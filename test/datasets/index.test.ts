@@ -4,9 +4,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import { byBytes, CHUNK_BYTES, orderedMap, recordBlocks } from '../../src/datasets/files.ts';
+import { byBytes, CHUNK_BYTES, orderedMap } from '../../src/datasets/files.ts';
 import { datasetId, HASHED_BYTES_LIMIT, SMALL_FILE_BYTES } from '../../src/datasets/identity.ts';
 import { FORMATS, nearest, openDataset } from '../../src/datasets/index.ts';
+import { recordBlocks, recordsAt } from '../../src/datasets/records.ts';
 import { ALL, scratch } from '../util/dataset-suite.ts';
 
 describe('openDataset', () => {
@@ -113,6 +114,28 @@ describe('recordBlocks', () => {
       blocks.push(block);
     }
     expect(Buffer.concat(blocks).equals(content.subarray(11))).toBe(true);
+  });
+
+  test.each([false, true])('records asked for by number, in runs and alone (gzip: %s)', async (zipped) => {
+    const recordBytes = 777;
+    const count = Math.ceil((2.3 * CHUNK_BYTES) / recordBytes);
+    const content = new Uint8Array(11 + count * recordBytes).map((_, i) => Math.imul(i, 0x9e3779b1) >>> 24);
+    const path = join(await dirs.make(), zipped ? 'r.gz' : 'r');
+    await writeFile(path, zipped ? gzipSync(content) : content);
+    const file = { path, headerBytes: 11, recordBytes, count };
+    const sparse = [0, 1, 2, 9, 5000, 5398, 5399, count - 2, count - 1];
+    const most = Array.from({ length: count }, (_, i) => i).filter((i) => i % 13 !== 0); // more than one block
+    for (const wanted of [sparse, most, [count - 1], []]) {
+      const blocks: Uint8Array[] = [];
+      for await (const block of recordsAt(file, Int32Array.from(wanted))) {
+        expect(block.length).toBeLessThanOrEqual(CHUNK_BYTES);
+        blocks.push(block);
+      }
+      const right = wanted.map((i) => content.subarray(11 + i * recordBytes, 11 + (i + 1) * recordBytes));
+      expect(Buffer.concat(blocks).equals(Buffer.concat(right))).toBe(true);
+    }
+    const beyond = recordsAt({ ...file, count: count + 1 }, Int32Array.of(3, count)).next();
+    await expect(beyond).rejects.toMatchObject({ code: 'E_DATA', details: { path } });
   });
 });
 

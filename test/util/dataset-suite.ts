@@ -43,15 +43,15 @@ export interface DatasetCase {
 }
 
 /** All chunks of a split. */
-export async function chunksOf(split: Split, signal?: AbortSignal): Promise<ImageChunk[]> {
+export async function chunksOf(split: Split, signal?: AbortSignal, indices?: Int32Array): Promise<ImageChunk[]> {
   const chunks: ImageChunk[] = [];
-  for await (const chunk of split.read(signal)) chunks.push(chunk);
+  for await (const chunk of split.read(signal, indices)) chunks.push(chunk);
   return chunks;
 }
 
-/** All images of a split, one by one. */
-export async function imagesOf(split: Split, channels: number): Promise<WantedImage[]> {
-  return (await chunksOf(split)).flatMap(({ images, labels, height, width }) => {
+/** All images of a split, or those of rising indices, one by one. */
+export async function imagesOf(split: Split, channels: number, indices?: Int32Array): Promise<WantedImage[]> {
+  return (await chunksOf(split, undefined, indices)).flatMap(({ images, labels, height, width }) => {
     const size = height * width * channels;
     if (images.length !== labels.length * size)
       throw new Error(`a chunk of ${labels.length} images of ${size} bytes holds ${images.length}`);
@@ -126,6 +126,19 @@ export function testDataset(name: string, { format, write, damages, ownsPath = t
       expect([...subset.train.labels]).toEqual(images.map((image) => image.label));
       expect(await imagesOf(subset.train, wanted.channels)).toEqual(images);
       expect(subset.id).not.toBe(dataset.id);
+    });
+
+    test('images asked for by index are the same images, of the whole set and of a class subset', async () => {
+      const { length } = wanted.train;
+      const some = [0, 1, Math.floor(length / 2), length - 1].filter((i, at, all) => all.indexOf(i) === at);
+      expect(await imagesOf(dataset.train, wanted.channels, Int32Array.from(some))).toEqual(
+        some.map((i) => wanted.train[i]),
+      );
+      expect(await imagesOf(dataset.train, wanted.channels, new Int32Array(0))).toEqual([]);
+      const subset = await format.open(wanted.path, { ...ALL, classes: [2, 0] });
+      const all = await imagesOf(subset.train, wanted.channels);
+      const odd = Int32Array.from(all.keys()).filter((i) => i % 2 === 1);
+      expect(await imagesOf(subset.train, wanted.channels, odd)).toEqual(Array.from(odd, (i) => all[i]));
     });
 
     test.each([[[]], [[0, 0]], [[-1]], [[0.5]], [[100_000]]])(
