@@ -14,7 +14,8 @@ import type { InputSpec, NativeImageStore, NativeModel, Recipes, TrainSpec } fro
 import { labelPlan, recordBatches } from '../src/plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../src/recipe.ts';
 import { resolveRuntime, runStage } from '../src/run.ts';
-import { type DatasetFacts, inputSpec, loadStore, loadTeacher, storeSizes } from '../src/stages/shared.ts';
+import { loadStore } from '../src/stages/images.ts';
+import { type DatasetFacts, inputSpec, loadTeacher, storeSizes } from '../src/stages/shared.ts';
 import { augmentSpec } from '../src/stages/training.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
 import { denseCode } from './util/codes.ts';
@@ -109,7 +110,7 @@ beforeAll(async () => {
   const squeezed = await openArtifact(join(root, 'squeeze'));
   teacher = await loadTeacher(native, runtime, squeezed);
   const set = await openSyntheticSet(join(root, 'synthesize'));
-  store = await loadStore(native, runtime, set.train, set.channels);
+  store = await loadStore({ native, runtime }, set.train, set.channels);
   input = inputSpec(native, await squeezed.readJson<DatasetFacts>('dataset.json'));
   explicit = await LabelStore.open(await openArtifact(join(root, 'relabel')));
 });

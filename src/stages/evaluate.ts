@@ -2,21 +2,11 @@
 
 import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
-import { evaluationRecipes } from '../recipe.ts';
 import { score } from '../report/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import {
-  type Architecture,
-  type DatasetFacts,
-  execution,
-  inputSpec,
-  loadStore,
-  precisionOption,
-  runJob,
-  storeSizes,
-  studentFile,
-  testTransform,
-} from './shared.ts';
+import { openImages, testTransform } from './images.ts';
+import { type Architecture, type DatasetFacts, inputSpec, precisionOption, studentFile } from './shared.ts';
+import { testModel } from './steps.ts';
 import type { Stage } from './types.ts';
 
 export const evaluateOptions = z.strictObject({
@@ -47,7 +37,8 @@ export const evaluate: Stage = {
     };
   },
 
-  async run({ config, native, runtime, inputs, draft, dataset, progress }) {
+  async run(context) {
+    const { config, native, runtime, inputs, draft, dataset, progress } = context;
     const students = inputs.students!;
     const facts = await students.readJson<DatasetFacts>('input.json');
     const architecture = await students.readJson<Architecture>('model.json');
@@ -65,29 +56,22 @@ export const evaluate: Stage = {
           `${dataset.classNames.length} classes and ${dataset.channels} channels`,
         ),
       );
-    const store = await loadStore(native, runtime, dataset.test, dataset.channels, testTransform(config));
+    const images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
+    const { batch, precision } = config.evaluate;
     const input = inputSpec(native, facts);
-    const recipes = evaluationRecipes(store.count, storeSizes(store), config.evaluate.batch);
-    const spec = { ...execution(runtime, config.evaluate.precision), recipes, input };
     const count = students.manifest.files.filter((file) => /^student-\d+\.safetensors$/.test(file.path)).length;
-    const steps = Math.ceil(store.count / config.evaluate.batch);
-    progress.start(count * steps, 'batch', `${store.count} test images`);
+    progress.start(count * Math.ceil(images.count / batch), 'batch', `${images.count} test images`);
     const runs: Evaluation[] = [];
     for (let number = 0; number < count; number++) {
       const model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
       model.loadStateDict(await students.readTensors(studentFile(number)));
-      const { top1, top5, loss } = await runJob(
-        runtime.signal,
-        (on) => native.evaluate(model, store, spec, on),
-        (p) => progress.update(number * steps + p.done),
-      );
+      const { top1, top5, loss } = await testModel(context, { model, images, batch, number, input, precision });
       runs.push({ top1, top5, loss });
-      progress.update((number + 1) * steps);
       model.dispose();
     }
-    store.dispose();
+    images.dispose();
     progress.finish();
-    await draft.writeJson('evaluation.json', { count: store.count, runs });
+    await draft.writeJson('evaluation.json', { count: images.count, runs });
     return { ...score(runs.map((run) => run.top1)) };
   },
 };

@@ -8,7 +8,7 @@ import { LABELS_FILE } from '../label-format.ts';
 import { LabelStore } from '../labels.ts';
 import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, labelPlan, poolDraws, recordBatches } from '../plan.ts';
-import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
+import { drawRecipes, type ImageSizes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
 import { planFor, STREAM_VERSION, storedPlan } from './label-plan.ts';
@@ -125,7 +125,7 @@ export async function readPool(
   pool: Pool,
   chosen: Int32Array,
   o: {
-    readonly sizes: Int32Array;
+    readonly sizes: ImageSizes;
     readonly inputSize: number;
     readonly temperature: number;
     readonly temperatureSquared: boolean;

@@ -1,15 +1,21 @@
-// The control "random": real training images, as many per class as the distilled set has, cut to the stored size and
-// encoded like synthetic ones. Philox purpose 22, object = class. Source: src/methods/random.ts.
+// The control "random": real training images, as many per class as the distilled set has, resized to the stored size and
+// encoded like synthetic ones, a few at a time: no other image is decoded. Philox purpose 22, object = class.
+// Source: src/methods/random.ts.
 
 import { encodeImage } from '../datasets/images.ts';
 import { imageName, setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
 import { Purpose, permutation } from '../rng.ts';
-import { factsOf, loadStore, trainTransform } from './shared.ts';
+import { loadStore } from './images.ts';
+import { factsOf } from './shared.ts';
 import type { StageContext, Summary } from './types.ts';
 
-/** Draws, decodes, cuts and encodes the images. @throws {LpldError} E_CONFIG where a class has fewer than ipc images */
-export async function takeReal({ config, native, runtime, draft, dataset, progress }: StageContext): Promise<Summary> {
+/** Images decoded and written together. */
+const TOGETHER = 64;
+
+/** Draws, decodes, resizes and encodes the images. @throws {LpldError} E_CONFIG where a class has fewer than ipc images */
+export async function takeReal(context: StageContext): Promise<Summary> {
+  const { config, draft, dataset, progress } = context;
   const { ipc, classes: wanted, encoding } = config.synthesize;
   if (config.synthesize.shard !== null)
     throw new LpldError('E_CONFIG', expected('none for real images', 'synthesize.shard', config.synthesize.shard));
@@ -30,26 +36,26 @@ export async function takeReal({ config, native, runtime, draft, dataset, progre
     for (let id = 0; id < ipc; id++) chosen.set(members[order[id]!]!, { classId, id });
   }
   progress.start(chosen.size, 'image', 'real images');
-  const transform =
-    config.dataset.storedSize > 0
-      ? trainTransform(config)
-      : { resize: 'exact' as const, size: facts.inputSize, centerCrop: 0 };
-  const store = await loadStore(native, runtime, train, facts.channels, transform, new Set(chosen.keys()));
-  const positions = [...chosen.keys()].sort((a, b) => a - b);
-  const files: [string, Uint8Array][] = [];
-  for (const [position, index] of positions.entries()) {
+  const size = config.dataset.storedSize > 0 ? config.dataset.storedSize : facts.inputSize;
+  const indices = Int32Array.from(chosen.keys()).sort();
+  const nameOf = (index: number): string => {
     const { classId, id } = chosen.get(index)!;
-    const image = store.image(position);
-    const [height, width] = image.shape as [number, number];
-    files.push([
-      imageName(classId, id, encoding),
-      await encodeImage(image.data, height, width, facts.channels, encoding),
-    ]);
-    progress.update(position + 1);
+    return imageName(classId, id, encoding);
+  };
+  for (let first = 0; first < indices.length; first += TOGETHER) {
+    const here = indices.subarray(first, first + TOGETHER);
+    if (here.every((index) => draft.has(nameOf(index)))) continue; // of an interrupted run
+    const transform = { resize: 'exact' as const, size, centerCrop: 0 };
+    const store = await loadStore(context, train, facts.channels, transform, here);
+    const files: [string, Uint8Array][] = [];
+    for (const [position, index] of here.entries()) {
+      const bytes = await encodeImage(store.image(position).data, size, size, facts.channels, encoding);
+      files.push([nameOf(index), bytes]);
+      progress.update(first + position + 1);
+    }
+    store.dispose();
+    await draft.writeFiles(files);
   }
-  const size = store.image(0).shape[0]!;
-  store.dispose();
-  await draft.writeFiles(files);
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc, encoding }));
   progress.finish();
   return { method: 'random', images: chosen.size, ipc, size };

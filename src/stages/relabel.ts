@@ -11,8 +11,9 @@ import { type LabelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { codeOf, fitCodec } from './codec-fit.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
+import { loadStore } from './images.ts';
 import { planFor, planOptions, pruneRatioOption, STREAM_VERSION } from './label-plan.ts';
-import { execution, inputSpec, inSegments, loadStore, precisionOption, runJob, storeSizes } from './shared.ts';
+import { execution, inputSpec, inSegments, precisionOption, runJob, storeSizes } from './shared.ts';
 import { furtherTeachers, openTeachers, storedTeachers, teacherOptions } from './teachers.ts';
 import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
@@ -101,7 +102,7 @@ export const relabel: Stage = {
       );
     const teachers = await load(native, runtime);
     const how = { ensemble: o.combine, teacherMode: o.teacherMode };
-    const store = await loadStore(native, runtime, set.train, set.channels);
+    const store = await loadStore(context, set.train, set.channels);
     const input = inputSpec(native, facts);
     const sizes = storeSizes(store);
     const plan = planFor(o, store.count, seed);
@@ -161,6 +162,7 @@ export const relabel: Stage = {
           blobs: result.blobs,
         });
         progress.update(offset + last);
+        return last;
       },
       save: async () => {},
     });

@@ -1,17 +1,15 @@
-// What stages have in common: opening images into a store, models in and out of artifacts, running native jobs in
-// segments with progress, cancel and saved state.
+// What stages have in common: opening the dataset, models in and out of artifacts, running native jobs in segments with
+// cancel and saved state.
 
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { Artifact, ArtifactDraft } from '../artifact.ts';
 import type { Config } from '../config.ts';
 import { openDataset } from '../datasets/index.ts';
-import type { Dataset, Split } from '../datasets/types.ts';
+import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError, toLpldError } from '../errors.ts';
 import type {
-  AppendSpec,
   Execution,
-  ImageStoreSpec,
   InputSpec,
   ModelSpec,
   NativeBinding,
@@ -66,63 +64,6 @@ export async function openConfigured(config: Config, verify = false): Promise<Da
       { key: 'dataset.path' },
     );
   return openDataset(format, path, { classes, skipUnreadable, verify });
-}
-
-type StoreTransform = Pick<AppendSpec, 'resize' | 'size' | 'centerCrop'>;
-const AS_IS: StoreTransform = { resize: 'none', size: 0, centerCrop: 0 };
-
-export function trainTransform(config: Config): StoreTransform {
-  const { storedSize } = config.dataset;
-  return storedSize > 0 ? { resize: 'exact', size: storedSize, centerCrop: 0 } : AS_IS;
-}
-
-export function testTransform(config: Config): StoreTransform {
-  const { testResize, testCrop } = config.dataset;
-  if (testResize > 0) return { resize: 'shorter', size: testResize, centerCrop: testCrop };
-  return { ...trainTransform(config), centerCrop: testCrop };
-}
-
-/**
- * Decodes a split into an ImageStore.
- * @param keep - indices wanted, ascending; null for all
- * @throws {LpldError} E_DATA for a broken image, E_DEVICE when the pixels exceed the memory budget
- */
-export async function loadStore(
-  native: NativeBinding,
-  runtime: Runtime,
-  split: Split,
-  channels: 1 | 3,
-  transform: StoreTransform = AS_IS,
-  keep: ReadonlySet<number> | null = null,
-): Promise<NativeImageStore> {
-  const spec: ImageStoreSpec = { channels, device: runtime.device };
-  const store = native.createImageStore(spec);
-  let first = 0;
-  for await (const { images, labels, height, width } of split.read(runtime.signal)) {
-    const bytes = height * width * channels;
-    const here = Array.from(labels.keys()).filter((i) => keep === null || keep.has(first + i));
-    first += labels.length;
-    if (here.length === labels.length) store.append(images, labels, { height, width, ...transform });
-    else
-      for (const i of here)
-        store.append(images.subarray(i * bytes, (i + 1) * bytes), labels.slice(i, i + 1), {
-          height,
-          width,
-          ...transform,
-        });
-    if (store.bytes > runtime.memory)
-      throw new LpldError(
-        'E_DEVICE',
-        expected(
-          `at most ${runtime.memory} bytes of pixels`,
-          'memory',
-          `${store.bytes} after ${store.count} of ${split.count} images`,
-          'raise --memory, or set dataset.storedSize',
-        ),
-        { reason: 'memory', bytes: store.bytes, memory: runtime.memory },
-      );
-  }
-  return store;
 }
 
 export function inputSpec(native: NativeBinding, facts: Pick<DatasetFacts, 'mean' | 'std' | 'inputSize'>): InputSpec {
@@ -200,7 +141,8 @@ const SEGMENT_SECONDS = 4;
  * Cuts a loop into segments of a few seconds, by the rate seen so far. Results never depend on the cut: state lives in
  * the model or is handed from segment to segment.
  *
- * @param run - does steps [first, last); progress of single steps is its own business
+ * @param run - does steps from `first` on, at most up to `last`, and says where it stopped; progress of single steps is
+ *   its own business
  * @param limit - most steps of one segment (memory)
  * @param save - called between segments, at most every `saveSeconds`, and never after the last
  * @param marks - calls `at` whenever a multiple of `every` steps is done; null for never
@@ -210,7 +152,7 @@ export async function inSegments(options: {
   readonly total: number;
   readonly limit: number;
   readonly saveSeconds: number;
-  readonly run: (first: number, last: number) => Promise<void>;
+  readonly run: (first: number, last: number) => Promise<number>;
   readonly save: (done: number) => Promise<void>;
   readonly marks?: { readonly every: number; readonly at: (done: number) => Promise<void> } | null;
 }): Promise<void> {
@@ -220,9 +162,9 @@ export async function inSegments(options: {
   let saved = performance.now();
   let saving = 0;
   while (done < options.total) {
-    const last = Math.min(options.total, done + length, every * (Math.floor(done / every) + 1));
+    const most = Math.min(options.total, done + length, every * (Math.floor(done / every) + 1));
     const began = performance.now();
-    await options.run(done, last);
+    const last = await options.run(done, most);
     const seconds = (performance.now() - began) / 1000;
     const rate = (last - done) / Math.max(seconds, 1e-3);
     length = Math.max(1, Math.min(options.limit, Math.round(Math.min(rate * SEGMENT_SECONDS, 4 * length))));

@@ -3,29 +3,23 @@
 
 import { z } from 'zod';
 import { readWeights } from '../interchange/index.ts';
-import type { CollectStatsSpec, ModelSpec, NativeImageStore, NativeModel, TrainSpec } from '../native.ts';
-import { drawRecipes, epochOrder, evaluationRecipes, type RecipeBatch, TRAIN_STREAMS } from '../recipe.ts';
-import { arrayOf, type TensorMap } from '../tensor.ts';
+import type { CollectStatsSpec, ModelSpec, NativeModel, TrainSpec } from '../native.ts';
+import { drawRecipes, epochOrder, type RecipeBatch, TRAIN_STREAMS } from '../recipe.ts';
+import type { TensorMap } from '../tensor.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
+import { type ImageSource, openImages, testTransform, trainTransform } from './images.ts';
 import {
   type Architecture,
   architectureOptions,
-  EpochMeans,
+  type EpochMeans,
   execution,
   factsOf,
   inputSpec,
-  inSegments,
-  loadStore,
   precisionOption,
-  runJob,
   savedState,
-  storeSizes,
-  takePrefix,
-  testTransform,
-  trainTransform,
-  withPrefix,
 } from './shared.ts';
-import { augmentOptions, augmentSpec, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { runSteps, testModel, trainModel } from './steps.ts';
+import { augmentOptions, augmentSpec, optimizerOptions } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const squeezeOptions = z.strictObject({
@@ -53,11 +47,6 @@ export const squeezeOptions = z.strictObject({
   statsMomentum: z.number().gt(0).max(1).default(0.1).describe('ema: weight of a new batch'),
   precision: precisionOption,
 });
-
-interface Progressed {
-  readonly step: number;
-  readonly sums: readonly number[];
-}
 
 export const squeeze: Stage = {
   name: 'squeeze',
@@ -102,10 +91,10 @@ export const squeeze: Stage = {
     let curve: EpochMeans | null = null;
     const wantsStats = config.squeeze.stats !== 'none' && !draft.has('stats.safetensors');
     if (weights === null || wantsStats) {
-      const store = await loadStore(native, runtime, dataset.train, dataset.channels, trainTransform(config));
-      if (weights === null) curve = await trainTeacher(context, model, store, input);
-      if (wantsStats) await draft.writeTensors('stats.safetensors', await collect(context, model, store, input));
-      store.dispose();
+      const images = await openImages(context, dataset.train, dataset.channels, trainTransform(config));
+      if (weights === null) curve = await trainTeacher(context, model, images, input);
+      if (wantsStats) await draft.writeTensors('stats.safetensors', await collect(context, model, images, input));
+      images.dispose();
     }
     const top1 = await testTeacher(context, model, input);
 
@@ -123,77 +112,64 @@ export const squeeze: Stage = {
   },
 };
 
+/** Batches of consecutive images of an order that changes from epoch to epoch. */
+function epochBatches(
+  orderOf: (epoch: number) => Int32Array,
+  batch: number,
+  perEpoch: number,
+): (first: number, last: number) => RecipeBatch[] {
+  let orders: { epoch: number; order: Int32Array }[] = []; // two: decoding is ahead of the job by at most one epoch
+  const orderAt = (epoch: number): Int32Array => {
+    const known = orders.find((known) => known.epoch === epoch)?.order;
+    if (known !== undefined) return known;
+    const order = orderOf(epoch);
+    orders = [...orders.slice(-1), { epoch, order }];
+    return order;
+  };
+  return (first, last) =>
+    Array.from({ length: last - first }, (_, i) => {
+      const view = Math.floor((first + i) / perEpoch);
+      const at = (first + i) % perEpoch;
+      return { indices: orderAt(view).slice(at * batch, (at + 1) * batch), view, batch: at, epoch: view };
+    });
+}
+
 async function trainTeacher(
-  { config, runtime, native, draft, progress }: StageContext,
+  context: StageContext,
   model: NativeModel,
-  store: NativeImageStore,
+  images: ImageSource,
   input: TrainSpec['input'],
 ): Promise<EpochMeans> {
+  const { config, progress } = context;
   const o = config.squeeze;
   const seed = BigInt(config.seed);
-  const batch = Math.min(o.batch, store.count);
-  const perEpoch = Math.floor(store.count / batch);
-  const total = o.epochs * perEpoch;
-  const lr = ratesOf(o, o.epochs, perEpoch);
-  const sizes = storeSizes(store);
-  const augment = augmentSpec(o);
-  const saved = await savedState<Progressed>(draft, 'train');
-  if (saved !== null) {
-    model.loadStateDict(takePrefix('model.', saved.tensors));
-    model.loadOptimizerState(takePrefix('optimizer.', saved.tensors));
-  }
-  const curve = new EpochMeans(perEpoch, saved?.json.sums);
-  const orders = new Map<number, Int32Array>();
-  const order = (epoch: number): Int32Array => {
-    if (!orders.has(epoch)) {
-      orders.clear(); // one epoch's order is alive at a time
-      orders.set(epoch, epochOrder(seed, TRAIN_STREAMS.order, epoch, store.count));
-    }
-    return orders.get(epoch)!;
-  };
-  progress.start(total, 'step', 'teacher');
-  progress.update(saved?.json.step ?? 0);
-  await inSegments({
-    first: saved?.json.step ?? 0,
-    total,
+  const batch = Math.min(o.batch, images.count);
+  const perEpoch = Math.floor(images.count / batch);
+  const order = (epoch: number) => epochOrder(seed, TRAIN_STREAMS.order, epoch, images.count);
+  const batches = epochBatches(order, batch, perEpoch);
+  progress.start(o.epochs * perEpoch, 'step', 'teacher');
+  const curve = await trainModel(context, {
+    name: 'train',
+    number: 0,
+    who: 'the teacher',
+    model,
+    options: o,
+    perEpoch,
+    images,
+    imagesOf: (first, last) => batches(first, last).map((b) => b.indices),
+    input,
     limit: Math.max(1, Math.floor(200_000 / batch)),
-    saveSeconds: runtime.saveSeconds,
-    async run(first, last) {
-      const batches: RecipeBatch[] = [];
-      for (let step = first; step < last; step++) {
-        const epoch = Math.floor(step / perEpoch);
-        const at = step % perEpoch;
-        batches.push({ indices: order(epoch).slice(at * batch, (at + 1) * batch), view: epoch, batch: at, epoch });
-      }
-      const recipes = drawRecipes(batches, { seed, augment, sizes, inputSize: input.size, purposes: TRAIN_STREAMS });
-      const spec: TrainSpec = {
-        ...execution(runtime, o.precision),
-        recipes,
-        input,
-        target: { kind: 'hard', smoothing: o.labelSmoothing },
-        optimizer: optimizerSpec(o, lr.slice(first, last)),
-        hashPixels: false,
-      };
-      const result = await runJob(
-        runtime.signal,
-        (on) => native.train(model, store, spec, on),
-        (p) => progress.update(first + p.done, { loss: p.loss }),
-      );
-      curve.add(first, arrayOf(result.loss, 'F64'), 'the teacher');
-      progress.update(last);
-    },
-    save: (done) =>
-      draft.saveState(
-        'train',
-        { ...withPrefix('model.', model.stateDict()), ...withPrefix('optimizer.', model.optimizerState()) },
-        { step: done, sums: curve.sums } satisfies Progressed,
-      ),
+    batches: ({ sizes, last }, first) => ({
+      recipes: drawRecipes(batches(first, last), {
+        seed,
+        augment: augmentSpec(o),
+        sizes,
+        inputSize: input.size,
+        purposes: TRAIN_STREAMS,
+      }),
+      target: { kind: 'hard', smoothing: o.labelSmoothing },
+    }),
   });
-  // The statistics pass that follows may be interrupted too: it starts from the finished teacher.
-  await draft.saveState('train', withPrefix('model.', model.stateDict()), {
-    step: total,
-    sums: curve.sums,
-  } satisfies Progressed);
   progress.finish();
   return curve;
 }
@@ -202,82 +178,67 @@ async function trainTeacher(
 async function collect(
   { config, runtime, native, draft, progress }: StageContext,
   model: NativeModel,
-  store: NativeImageStore,
+  images: ImageSource,
   input: TrainSpec['input'],
 ): Promise<TensorMap> {
   const o = config.squeeze;
   const mode = o.stats === 'ema' ? 'ema' : 'exact';
   const seed = BigInt(config.seed);
-  const perPass = Math.ceil(store.count / o.statsBatch);
-  const sizes = storeSizes(store);
+  const perPass = Math.ceil(images.count / o.statsBatch);
+  const total = o.statsViews * perPass;
   const augment =
     o.statsAugment === 'train'
       ? { ...augmentSpec(o), mix: 'none' as const }
       : { crop: null, flip: false, cutout: 0, mix: 'none' as const };
+  const order = (view: number) => epochOrder(seed, TRAIN_STREAMS.order, o.epochs + view, images.count);
+  const passes = epochBatches(order, o.statsBatch, perPass);
+  const batches = (first: number, last: number): RecipeBatch[] =>
+    passes(first, last).map((b) => ({ ...b, view: o.epochs + b.view, epoch: o.epochs + b.epoch }));
   const saved = await savedState<{ step: number }>(draft, 'stats');
   let state = saved?.tensors ?? native.ops.initialClassStats(model, mode);
-  progress.start(o.statsViews * perPass, 'step', 'class statistics');
-  progress.update(saved?.json.step ?? 0);
-  await inSegments({
-    first: saved?.json.step ?? 0,
-    total: o.statsViews * perPass,
-    limit: Math.max(1, Math.floor(200_000 / o.statsBatch)),
-    saveSeconds: runtime.saveSeconds,
-    async run(first, last) {
-      const batches: RecipeBatch[] = [];
-      let order: Int32Array | null = null;
-      for (let step = first; step < last; step++) {
-        const view = o.epochs + Math.floor(step / perPass);
-        const at = step % perPass;
-        if (order === null || at === 0) order = epochOrder(seed, TRAIN_STREAMS.order, view, store.count);
-        batches.push({
-          indices: order.slice(at * o.statsBatch, (at + 1) * o.statsBatch),
-          view,
-          batch: at,
-          epoch: view,
-        });
-      }
-      const recipes = drawRecipes(batches, { seed, augment, sizes, inputSize: input.size, purposes: TRAIN_STREAMS });
-      const spec: CollectStatsSpec = {
-        ...execution(runtime, o.precision),
-        recipes,
-        input,
-        mode,
-        momentum: o.statsMomentum,
-        state,
-      };
-      const result = await runJob(
-        runtime.signal,
-        (on) => native.collectStats(model, store, spec, on),
-        (p) => progress.update(first + p.done),
-      );
-      state = result.state;
-      progress.update(last);
+  progress.start(total, 'step', 'class statistics');
+  await runSteps(
+    { runtime, progress },
+    {
+      images,
+      imagesOf: (first, last) => batches(first, last).map((b) => b.indices),
+      first: saved?.json.step ?? 0,
+      total,
+      limit: Math.max(1, Math.floor(200_000 / o.statsBatch)),
+      job({ store, sizes, last, local }, first) {
+        const draws = { seed, augment, sizes, inputSize: input.size, purposes: TRAIN_STREAMS };
+        const spec: CollectStatsSpec = {
+          ...execution(runtime, o.precision),
+          recipes: local(drawRecipes(batches(first, last), draws)),
+          input,
+          mode,
+          momentum: o.statsMomentum,
+          state,
+        };
+        return (on) => native.collectStats(model, store, spec, on);
+      },
+      result(collected) {
+        state = collected.state;
+      },
+      save: (step) => draft.saveState('stats', state, { step }),
     },
-    save: (done) => draft.saveState('stats', state, { step: done }),
-  });
+  );
   progress.finish();
   return native.ops.finishClassStats(model, mode, state);
 }
 
 async function testTeacher(
-  { config, runtime, native, dataset, progress }: StageContext,
+  context: StageContext,
   model: NativeModel,
   input: TrainSpec['input'],
 ): Promise<{ top1: number; top5: number } | null> {
+  const { config, dataset, progress } = context;
   if (dataset?.test == null) return null;
-  const store = await loadStore(native, runtime, dataset.test, dataset.channels, testTransform(config));
+  const images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
   const { precision, statsBatch: batch } = config.squeeze; // nothing of other sections: the key would not know
-  const recipes = evaluationRecipes(store.count, storeSizes(store), batch);
-  progress.start(Math.ceil(store.count / batch), 'batch', 'test');
-  const spec = { ...execution(runtime, precision), recipes, input };
-  const { top1, top5 } = await runJob(
-    runtime.signal,
-    (on) => native.evaluate(model, store, spec, on),
-    (p) => progress.update(p.done),
-  );
-  progress.update(Math.ceil(store.count / batch));
+  progress.start(Math.ceil(images.count / batch), 'batch', 'test');
+  const { top1, top5 } = await testModel(context, { model, images, batch, number: 0, input, precision });
   progress.finish();
-  store.dispose();
+  images.dispose();
   return { top1, top5 };
 }

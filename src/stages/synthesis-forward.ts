@@ -136,6 +136,7 @@ export async function makeForward(
         throw diverged(draft.statePath('images'), t0, broken?.iteration ?? t1, group);
       }
       state = result.state;
+      return t1;
     },
     save,
     marks:

@@ -5,28 +5,21 @@
 import { z } from 'zod';
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
 import { RECIPE_ROW_BYTES } from '../label-format.ts';
-import type { InputSpec, NativeImageStore, NativeModel, TrainSpec } from '../native.ts';
+import type { InputSpec, NativeModel } from '../native.ts';
 import { Purpose, words } from '../rng.ts';
-import { arrayOf } from '../tensor.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
+import { type ImageSource, loadStore, wholeSource } from './images.ts';
 import { hardPool, openPool, type Pool, poolPositions, readPool } from './pool.ts';
 import {
   type Architecture,
   architectureOptions,
-  EpochMeans,
-  execution,
+  type EpochMeans,
   inputSpec,
-  inSegments,
-  loadStore,
   precisionOption,
-  runJob,
-  savedState,
-  storeSizes,
   studentFile,
-  takePrefix,
-  withPrefix,
 } from './shared.ts';
-import { augmentTable, optimizerOptions, optimizerSpec, ratesOf } from './training.ts';
+import { trainModel } from './steps.ts';
+import { augmentTable, optimizerOptions } from './training.ts';
 import type { Stage, StageContext } from './types.ts';
 
 export const trainOptions = z.strictObject({
@@ -92,8 +85,8 @@ export const train: Stage = {
     const o = config.train;
     const images = inputs.images!;
     const set = await openSyntheticSet(images.dir);
-    const store = await loadStore(native, runtime, set.train, set.channels);
-    const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, store.count);
+    const source = wholeSource(await loadStore(context, set.train, set.channels));
+    const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, source.count);
     await using _open = pool.labels; // closed whatever happens
     const inputSize = config.dataset.inputSize;
     const input = inputSpec(native, { mean: set.mean, std: set.std, inputSize });
@@ -113,7 +106,7 @@ export const train: Stage = {
         const [low, high] = words(BigInt(config.seed), Purpose.weights, 0xffffffff, number + 1, 0);
         const seed = (BigInt(high!) << 32n) | BigInt(low!); // one 64-bit seed per student: weights and pool draws
         const model = native.createModel({ ...architecture, device: runtime.device, seed });
-        const curve = await trainStudent(context, { number, seed, model, store, input, pool });
+        const curve = await trainStudent(context, { number, seed, model, images: source, input, pool });
         await draft.writeJson(`curve-${number}.json`, curve.series(`student ${number + 1}`));
         await draft.writeTensors(studentFile(number), model.stateDict(), { arch: architecture.arch });
         model.dispose();
@@ -121,7 +114,7 @@ export const train: Stage = {
       series.push(await draft.readJson(`curve-${number}.json`));
       progress.update((number + 1) * steps);
     }
-    store.dispose();
+    source.dispose();
     await draft.writeJson('model.json', architecture);
     await draft.writeJson('input.json', {
       mean: set.mean,
@@ -140,72 +133,30 @@ interface Student {
   readonly number: number;
   readonly seed: bigint;
   readonly model: NativeModel;
-  readonly store: NativeImageStore;
+  readonly images: ImageSource;
   readonly input: InputSpec;
   readonly pool: Pool;
 }
 
-async function trainStudent(
-  { config, native, runtime, draft, progress }: StageContext,
-  student: Student,
-): Promise<EpochMeans> {
-  const { model, store, input, pool, number } = student;
-  const o = config.train;
-  const perEpoch = pool.plan.batchesPerEpoch;
-  const total = o.epochs * perEpoch;
-  const lr = ratesOf(o, o.epochs, perEpoch);
-  const sizes = storeSizes(store);
-  const saved = await savedState<{ student: number; step: number; sums: number[] }>(draft, 'student');
-  const resumed = saved !== null && saved.json.student === number ? saved : null;
-  if (resumed !== null) {
-    model.loadStateDict(takePrefix('model.', resumed.tensors));
-    model.loadOptimizerState(takePrefix('optimizer.', resumed.tensors));
-  }
-  const curve = new EpochMeans(perEpoch, resumed?.json.sums);
+function trainStudent(context: StageContext, student: Student): Promise<EpochMeans> {
+  const { model, images, input, pool, number, seed } = student;
+  const o = context.config.train;
+  const { temperature, temperatureSquared, draw, lastBatchRule } = o;
   const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + RECIPE_ROW_BYTES);
-  const limit = Math.max(1, Math.floor((256 << 20) / recordBytes));
-
-  progress.update(number * total + (resumed?.json.step ?? 0));
-  await inSegments({
-    first: resumed?.json.step ?? 0,
-    total,
-    limit,
-    saveSeconds: runtime.saveSeconds,
-    async run(first, last) {
-      const chosen = poolPositions(pool, {
-        seed: student.seed,
-        draw: o.draw,
-        lastBatchRule: o.lastBatchRule,
-        first,
-        last,
-      });
-      const recordsRead = await readPool(pool, chosen, {
-        sizes,
-        inputSize: input.size,
-        temperature: o.temperature,
-        temperatureSquared: o.temperatureSquared,
-      });
-      const spec: TrainSpec = {
-        ...execution(runtime, o.precision),
-        ...recordsRead,
-        input,
-        optimizer: optimizerSpec(o, lr.slice(first, last)),
-        hashPixels: false,
-      };
-      const result = await runJob(
-        runtime.signal,
-        (on) => native.train(model, store, spec, on),
-        (p) => progress.update(number * total + first + p.done, { loss: p.loss }),
-      );
-      curve.add(first, arrayOf(result.loss, 'F64'), `student ${number + 1}`);
-      progress.update(number * total + last);
+  return trainModel(context, {
+    name: 'student',
+    number,
+    who: `student ${number + 1}`,
+    model,
+    options: o,
+    perEpoch: pool.plan.batchesPerEpoch,
+    images,
+    imagesOf: () => [], // all of them are in one store
+    input,
+    limit: Math.max(1, Math.floor((256 << 20) / recordBytes)),
+    batches({ sizes, last }, first) {
+      const chosen = poolPositions(pool, { seed, draw, lastBatchRule, first, last });
+      return readPool(pool, chosen, { sizes, inputSize: input.size, temperature, temperatureSquared });
     },
-    save: (step) =>
-      draft.saveState(
-        'student',
-        { ...withPrefix('model.', model.stateDict()), ...withPrefix('optimizer.', model.optimizerState()) },
-        { student: number, step, sums: curve.sums },
-      ),
   });
-  return curve;
 }
