@@ -247,6 +247,7 @@ describe('a feed', () => {
     for (let step = 0; step < steps; ) {
       const part: SegmentImages = await feed.segment(step, Math.min(steps, step + 7));
       expect(part.last).toBeGreaterThan(step);
+      await new Promise((done) => setTimeout(done, 20)); // a job; the next images are read meanwhile
       for (; step < part.last; step++) {
         const wanted = batch(step);
         const index = part.local({ index: i32([6], [...wanted]) } as never).index;
