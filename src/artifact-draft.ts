@@ -64,6 +64,11 @@ export class ArtifactDraft {
     this.#notes = (found?.notes as Record<string, unknown> | null | undefined) ?? {};
   }
 
+  /** What run.json says so far, of interrupted runs too. */
+  get notes(): Readonly<Record<string, unknown>> {
+    return this.#notes;
+  }
+
   /** Files that are whole, sorted by path. */
   get files(): readonly FileEntry[] {
     return [...this.#files.values()].sort((a, b) => (a.path < b.path ? -1 : 1));

@@ -6,7 +6,7 @@ import { access, mkdir, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { availableMemory } from 'node:process';
 import { loadedNative, loadNative } from './addon.ts';
-import { type Artifact, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
+import { type Artifact, openArtifact, openDraft, RUN, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
 import { guarded, hashFile } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { cudaDriver, cudaObstacle } from './cuda.ts';
@@ -183,6 +183,27 @@ export async function existing(dir: string): Promise<Artifact | null> {
   return existsSync(join(dir, 'manifest.json')) ? openArtifact(dir) : null;
 }
 
+/**
+ * Compares the content of a verified dataset with what run.json says was read before under the same id.
+ * @returns false where a verified dataset meets notes of an unverified one
+ * @throws {LpldError} E_DATA naming the dataset if the content is another
+ */
+function sameContent(dataset: Dataset | null, notes: Record<string, unknown>, dir: string): boolean {
+  if (dataset?.content === undefined) return true;
+  const before = (notes.data as { content?: string } | undefined)?.content;
+  if (before === undefined || before === dataset.content) return before !== undefined;
+  throw new LpldError(
+    'E_DATA',
+    expected(
+      `content ${before.slice(0, 12)}, which ${dir} was made from,`,
+      `dataset ${dataset.name}`,
+      `content ${dataset.content.slice(0, 12)} under the same names and sizes`,
+      'restore the files, or choose another --out for the changed ones',
+    ),
+    { dataset: dataset.name, id: dataset.id, before, content: dataset.content },
+  );
+}
+
 /** Runs one prepared stage into `dir`, or keeps what stands there under the same key. */
 export async function make(
   node: Node,
@@ -192,7 +213,13 @@ export async function make(
   progress: ProgressSink,
 ): Promise<Artifact> {
   const found = await existing(dir);
-  if (found !== null && found.manifest.key === stageKey(prepared.header)) return found;
+  const stageProgress = progress.stage(node.folder);
+  if (found !== null && found.manifest.key === stageKey(prepared.header)) {
+    const notes = await readJsonFile<Record<string, unknown>>(join(dir, RUN)).catch(() => ({}));
+    if (!sameContent(prepared.dataset, notes, dir))
+      stageProgress.log('made before its data was verified: there is no content hash to compare with');
+    return found;
+  }
   throwIfCancelled(runtime.signal);
   const native = loadNative(deviceClass(runtime));
   await makeFolder(dirname(dir));
@@ -207,7 +234,9 @@ export async function make(
     };
     await draft.note({ ...meter(), ...machine });
   };
-  const stageProgress = progress.stage(node.folder);
+  const { dataset } = prepared;
+  sameContent(dataset, draft.notes, dir);
+  if (dataset?.content !== undefined) await draft.note({ data: { name: dataset.name, content: dataset.content } });
   if (draft.resumed) stageProgress.log('resuming');
   let summary: Summary;
   try {

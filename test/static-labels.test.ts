@@ -13,7 +13,8 @@ import { stageNamed } from '../src/pipeline.ts';
 import { labelPlan } from '../src/plan.ts';
 import { resolveRuntime, runStage } from '../src/run.ts';
 import { poolPositions } from '../src/stages/pool.ts';
-import { type DatasetFacts, inputSpec, loadStore, loadTeacher } from '../src/stages/shared.ts';
+import { loadStore } from '../src/stages/images.ts';
+import { type DatasetFacts, inputSpec, loadTeacher } from '../src/stages/shared.ts';
 import { augmentTable } from '../src/stages/training.ts';
 import { arrayOf, tensor } from '../src/tensor.ts';
 import { halves } from './util/codes.ts';
@@ -54,7 +55,7 @@ test('every image has one label: the teacher on the whole image as it is', async
   const squeezed = await openArtifact(join(root, 'squeeze'));
   const set = await openSyntheticSet(join(root, 'synthesize'));
   const teacher = await loadTeacher(native, runtime, squeezed);
-  const store = await loadStore(native, runtime, set.train, set.channels);
+  const store = await loadStore({ native, runtime }, set.train, set.channels);
   const { size, normalize } = inputSpec(native, await squeezed.readJson<DatasetFacts>('dataset.json'));
   const table = arrayOf(normalize, 'F32');
   const x = index.flatMap((image) => Array.from(store.image(image).data, (level) => table[level]!));

@@ -109,6 +109,7 @@ async function inspect(path: string, flags: InspectFlags, session: Session): Pro
   const document = {
     name: set.name,
     id: set.id,
+    ...(set.content === undefined ? {} : { content: set.content }),
     channels: set.channels,
     mean: set.mean,
     std: set.std,
@@ -116,7 +117,7 @@ async function inspect(path: string, flags: InspectFlags, session: Session): Pro
     test: set.test?.count ?? 0,
     classes: set.classNames.map((name, c) => ({ name, train: train[c] ?? 0, test: test?.[c] ?? 0 })),
   };
-  const head = `${set.name}: ${set.classNames.length} classes, ${set.channels} channel(s), ${document.train} train and ${document.test} test images\nid ${set.id}`;
+  const head = `${set.name}: ${set.classNames.length} classes, ${set.channels} channel(s), ${document.train} train and ${document.test} test images\nid ${set.id}${set.content === undefined ? '' : `\ncontent ${set.content}`}`;
   const rows = document.classes.map((c) => [c.name, String(c.train), String(c.test)]);
   printResult(session, flags, document, `${head}\n\n${textTable(['class', '>train', '>test'], rows)}`);
 }

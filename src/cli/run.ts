@@ -35,7 +35,7 @@ export const addRun: AddCommand = (program, session) => {
     .option('--dry-run', 'only say what would run, with bytes and a rough time (default: off)')
     .option(
       '--verify-data',
-      'hash every byte of the dataset for its id (default: off, only names, sizes and small files)',
+      'hash every byte of the dataset and refuse other content than was read before (default: off, only names, sizes and small files are compared)',
     )
     .action((source: string, _: object, command: Command) => run(source, command.optsWithGlobals<RunFlags>(), session));
 };

@@ -38,7 +38,10 @@ function addStage(program: Command, session: Session, stage: StageTable, globals
     .requiredOption('--config <preset|file>', 'name of a preset or path of a .yaml or .json file')
     .requiredOption('--out <dir>', 'folder of the artifact; resumes what was begun there')
     .addOption(setOption())
-    .option('--verify-data', 'hash every byte of the dataset for its id (default: off)');
+    .option(
+      '--verify-data',
+      'hash every byte of the dataset and refuse other content than was read before (default: off)',
+    );
   for (const role of stage.inputs)
     command.option(`--${role} <dir>`, `artifact folder with the ${role} this stage reads`);
   for (const flag of flags) for (const option of flag.options) command.addOption(option);

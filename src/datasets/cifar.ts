@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { type ClassSelection, checkLabels, checkNames, selectClasses } from './classes.ts';
 import { dataError, fileSize, isFolder, readLines } from './files.ts';
-import { datasetId } from './identity.ts';
+import { datasetIdentity } from './identity.ts';
 import { type RecordFile, recordBlocks } from './records.ts';
 import { packedSplit } from './splits.ts';
 import type { Dataset, DatasetFormat, DatasetOptions, Split } from './types.ts';
@@ -78,10 +78,10 @@ async function openCifar(layout: Layout, path: string, options: DatasetOptions):
     std: layout.std,
     train: await openSplit(folder, layout, layout.train, classNames, selection, true),
     test: await openSplit(folder, layout, [layout.test], classNames, selection, false),
-    id: await datasetId(folder, files, {
+    ...(await datasetIdentity(folder, files, {
       verify: options.verify,
       facts: [layout.name, `classes ${options.classes ?? 'all'}`],
-    }),
+    })),
   };
 }
 

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { type ClassSelection, checkLabels, checkNames, selectClasses } from './classes.ts';
 import { contentSize, dataError, fileSize, findFile, readContent, readStart } from './files.ts';
-import { datasetId } from './identity.ts';
+import { datasetIdentity } from './identity.ts';
 import { type Constants, constants, readSidecar, SIDECAR } from './sidecar.ts';
 import { packedSplit } from './splits.ts';
 import type { Dataset, DatasetFormat, DatasetOptions, Split } from './types.ts';
@@ -120,7 +120,7 @@ async function assemble(
     std: known.std,
     train: split(train, values, selection),
     test: test === null ? null : split(test, values, selection),
-    id: await datasetId(folder, files, { verify: options.verify, facts }),
+    ...(await datasetIdentity(folder, files, { verify: options.verify, facts })),
   };
 }
 

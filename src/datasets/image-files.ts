@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { checkLabels, checkNames, selectClasses } from './classes.ts';
 import { dataError, fileSize } from './files.ts';
-import { datasetId } from './identity.ts';
+import { datasetIdentity } from './identity.ts';
 import { type FileDataset, type FileImages, fileSizes, fileSplit, type ImageFile, unreadable } from './splits.ts';
 import type { DatasetOptions } from './types.ts';
 
@@ -68,7 +68,7 @@ export async function openListing(listing: Listing, options: DatasetOptions): Pr
     std: listing.std,
     train: fileSplit(images(train)),
     test: test === null ? null : fileSplit(images(test)),
-    id: await datasetId(folder, sized, { verify: options.verify, facts }),
+    ...(await datasetIdentity(folder, sized, { verify: options.verify, facts })),
     skipped,
   };
 }

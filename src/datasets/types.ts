@@ -30,12 +30,14 @@ export interface Dataset {
   readonly skipped?: readonly string[];
   /** SHA-256 over sorted (relative path, size) plus the content of small files (DESIGN section 2). */
   readonly id: string;
+  /** SHA-256 over the content of every file, where it was asked for; never part of the id. */
+  readonly content?: string;
 }
 
 export interface DatasetOptions {
   /** Class ids of the format's own numbering to keep, renumbered 0.. in this order; null keeps all. */
   readonly classes: readonly number[] | null;
-  /** Hash every byte for the id, not only names, sizes and small files. */
+  /** Also hash every byte, for `content`. */
   readonly verify: boolean;
   /** Count and list unreadable images instead of stopping (--skip-unreadable). */
   readonly skipUnreadable: boolean;

@@ -19,7 +19,7 @@ export interface Runtime {
   readonly saveSeconds: number;
   /** Iterations of synthesis between two pictures of the images in the making; null for none. */
   readonly snapshotEvery: number | null;
-  /** Hash every byte of outside data for its id. */
+  /** Hash every byte of outside data, and compare with what was seen before. */
   readonly verifyData: boolean;
   readonly signal: AbortSignal;
 }

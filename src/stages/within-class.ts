@@ -7,7 +7,8 @@ import { fileSplit, type ImageFile } from '../datasets/splits.ts';
 import type { NativeModel } from '../native.ts';
 import { evaluationRecipes } from '../recipe.ts';
 import { arrayOf } from '../tensor.ts';
-import { type DatasetFacts, execution, inputSpec, loadStore, runJob, storeSizes } from './shared.ts';
+import { loadStore } from './images.ts';
+import { type DatasetFacts, execution, inputSpec, runJob, storeSizes } from './shared.ts';
 import type { StageContext } from './types.ts';
 
 const IMAGES = 512; // of one store, more where one class has more
@@ -36,7 +37,7 @@ export async function withinClass(
   const classes: { classId: number; cosine: number | null }[] = [];
   for (const part of parts(files)) {
     const of = { files: part, channels: facts.channels, size: { height: size, width: size }, greyOnly: false };
-    const store = await loadStore(native, runtime, fileSplit(of), facts.channels);
+    const store = await loadStore({ native, runtime }, fileSplit(of), facts.channels);
     try {
       const recipes = evaluationRecipes(store.count, storeSizes(store), BATCH);
       const spec = { ...execution(runtime, 'fp32'), recipes, input };

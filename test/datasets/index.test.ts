@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { byBytes, CHUNK_BYTES, orderedMap } from '../../src/datasets/files.ts';
-import { datasetId, HASHED_BYTES_LIMIT, SMALL_FILE_BYTES } from '../../src/datasets/identity.ts';
+import { datasetIdentity, HASHED_BYTES_LIMIT, SMALL_FILE_BYTES } from '../../src/datasets/identity.ts';
 import { FORMATS, nearest, openDataset } from '../../src/datasets/index.ts';
 import { recordBlocks, recordsAt } from '../../src/datasets/records.ts';
 import { ALL, scratch } from '../util/dataset-suite.ts';
@@ -43,7 +43,7 @@ describe('openDataset', () => {
   });
 });
 
-describe('datasetId', () => {
+describe('datasetIdentity', () => {
   const dirs = scratch();
   const plain = { verify: false, facts: ['x'] };
 
@@ -55,7 +55,7 @@ describe('datasetId', () => {
   }
   const idOf = async (contents: Record<string, Uint8Array>, options = plain): Promise<string> => {
     const [dir, list] = await files(contents);
-    return datasetId(dir, list, options);
+    return (await datasetIdentity(dir, list, options)).id;
   };
   const bytes = (length: number, last: number): Uint8Array => new Uint8Array(length).fill(7).fill(last, length - 1);
 
@@ -72,12 +72,21 @@ describe('datasetId', () => {
     expect(new Set([id, ...others]).size).toBe(5);
   });
 
-  test('the content of a large file counts only with verify', async () => {
-    const one = { big: bytes(SMALL_FILE_BYTES, 1) };
-    const two = { big: bytes(SMALL_FILE_BYTES, 2) };
-    expect(await idOf(one)).toBe(await idOf(two));
+  test('verifying leaves the id alone and adds a hash that every byte counts in', async () => {
     const verify = { ...plain, verify: true };
-    expect(await idOf(one, verify)).not.toBe(await idOf(two, verify));
+    const [dir, list] = await files({ big: bytes(SMALL_FILE_BYTES, 1), 'sub/a': bytes(10, 1) });
+    const cheap = await datasetIdentity(dir, list, plain);
+    const whole = await datasetIdentity(dir, list, verify);
+    expect(cheap.content).toBeUndefined();
+    expect(whole).toEqual({ id: cheap.id, content: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(await datasetIdentity(dir, [...list].reverse(), { ...verify, facts: ['y'] })).toMatchObject({
+      content: whole.content, // of the files alone
+    });
+    await writeFile(join(dir, 'big'), bytes(SMALL_FILE_BYTES, 2));
+    expect(await datasetIdentity(dir, list, plain)).toEqual(cheap);
+    const changed = await datasetIdentity(dir, list, verify);
+    expect(changed.id).toBe(cheap.id);
+    expect(changed.content).not.toBe(whole.content);
   });
 
   test('small files count up to the stated total, in name order', async () => {
@@ -90,11 +99,11 @@ describe('datasetId', () => {
       [String(i).padStart(3, '0')]: bytes(each, 2),
     });
     const [dir, list] = await files(set);
-    const id = await datasetId(dir, list, plain);
+    const { id } = await datasetIdentity(dir, list, plain);
     await writeFile(join(dir, String(fit).padStart(3, '0')), bytes(each, 2));
-    expect(await datasetId(dir, list, plain)).toBe(id);
+    expect((await datasetIdentity(dir, list, plain)).id).toBe(id);
     await writeFile(join(dir, '000'), changed(0)['000']!);
-    expect(await datasetId(dir, list, plain)).not.toBe(id);
+    expect((await datasetIdentity(dir, list, plain)).id).not.toBe(id);
   });
 });
 
