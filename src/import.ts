@@ -4,7 +4,7 @@
 
 import { dirname, resolve } from 'node:path';
 import { type Artifact, type ArtifactDraft, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
-import { datasetId } from './datasets/identity.ts';
+import { datasetIdentity } from './datasets/identity.ts';
 import { openSyntheticSet, setOf } from './datasets/synthetic-set.ts';
 import { expected, LpldError } from './errors.ts';
 import { formatNamed, IMPORT_FORMATS } from './interchange/index.ts';
@@ -80,9 +80,9 @@ async function importLabels(options: ImportOptions, format: LabelFormat, progres
   const target = { images: set.train.count, size, inputSize, numClasses: set.classNames.length };
   const found = await format.open(dir, target);
   progress.start(0, 'record', `${found.records} records, hashing`);
-  const id = await datasetId(dir, found.files, { verify: true, facts: [format.name], signal });
+  const { content } = await datasetIdentity(dir, found.files, { verify: true, facts: [], signal });
   const config = { format: format.name, inputSize };
-  const stage = { stage: 'import-labels', config, inputs: { images: images.id, [format.name]: id } };
+  const stage = { stage: 'import-labels', config, inputs: { images: images.id, [format.name]: content! } };
   return making(out, stage, async (draft) => {
     const writer = await LabelWriter.open(draft, importHeader(found, target));
     const wanted = writer.remaining(Int32Array.from({ length: found.records }, (_, record) => record));

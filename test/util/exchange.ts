@@ -12,8 +12,8 @@ import { type ImportOptions, importData } from '../../src/import.ts';
 import { LabelStore } from '../../src/labels.ts';
 import type { NativeImageStore, Recipes } from '../../src/native.ts';
 import { resolveRuntime, runStage } from '../../src/run.ts';
-import { poolOf, readPool } from '../../src/stages/pool.ts';
 import { loadStore } from '../../src/stages/images.ts';
+import { poolOf, readPool } from '../../src/stages/pool.ts';
 import { storeSizes } from '../../src/stages/shared.ts';
 import type { TensorView } from '../../src/tensor.ts';
 import { decode, encode } from './codes.ts';
@@ -73,5 +73,7 @@ export async function contentOf(
 /** The images of an artifact in a store of their own. The caller disposes it. */
 export async function pixelsOf(images: string): Promise<{ store: NativeImageStore }> {
   const set = await openSyntheticSet(images);
-  return { store: await loadStore({ native: native(), runtime: resolveRuntime(optionsOf(images)) }, set.train, set.channels) };
+  return {
+    store: await loadStore({ native: native(), runtime: resolveRuntime(optionsOf(images)) }, set.train, set.channels),
+  };
 }
