@@ -33,6 +33,7 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
       spec.code = to_code(target);
       spec.labels = to_records(target);
       spec.temperature = target.number("temperature");
+      spec.teacher_temperature = target.number("teacherTemperature");
       spec.loss_scale = target.number("lossScale");
     }
     const std::string kind = optimizer.string("kind"), decay = optimizer.string("decay");

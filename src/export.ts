@@ -133,6 +133,7 @@ function labelsOf(store: LabelStore, set: SyntheticDataset, signal: AbortSignal)
         sizes,
         inputSize,
         temperature: 1,
+        teacherTemperature: 1,
         temperatureSquared: false,
       });
       if (target.kind !== 'soft') throw new LpldError('E_INTERNAL', expected('soft labels', 'a store', target.kind));

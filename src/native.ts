@@ -129,6 +129,7 @@ export type TrainTarget =
   | ({
       readonly kind: 'soft';
       readonly temperature: number;
+      readonly teacherTemperature: number; // of the decoded logits; the student's own is `temperature`
       readonly lossScale: number; // 1, or T^2 where a system multiplies by it
     } & CodeSpec &
       EncodedLabels);

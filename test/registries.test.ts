@@ -72,9 +72,13 @@ describe('every entry has a test that names it', () => {
 describe('presets', () => {
   /** What each preset stands for: format, teacher, images per class, share of the labels thrown away. */
   const PRESETS = {
+    'cifar-100-sre2l': ['cifar100', 'resnet18', 50, 0],
     'fashion-mnist': ['idx', 'convnet', 10, 0.9],
     'imagenet-1k-cda': ['folder', 'resnet18', 50, 0],
+    'imagenet-1k-lpld': ['folder', 'resnet18', 50, 0.975],
     'imagenet-1k-sre2l': ['folder', 'resnet18', 50, 0],
+    'imagenet-21k-cda': ['folder', 'resnet18', 20, 0],
+    'imagenet-21k-lpld': ['folder', 'resnet18', 10, 0.975],
     quickstart: ['digits', 'convnet', 10, 0.9],
     'tiny-imagenet-10-cpu': ['tiny-imagenet', 'resnet18', 10, 0.9],
     'tiny-imagenet-cda': ['tiny-imagenet', 'resnet18', 50, 0],

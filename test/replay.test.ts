@@ -85,7 +85,15 @@ async function train(recipes: Recipes, tensors: TensorMap | null): Promise<strin
     target:
       tensors === null
         ? { kind: 'hard', smoothing: 0 }
-        : { kind: 'soft', ...denseCode(steps), tensors, blobs: null, temperature: 20, lossScale: 1 },
+        : {
+            kind: 'soft',
+            ...denseCode(steps),
+            tensors,
+            blobs: null,
+            temperature: 20,
+            teacherTemperature: 20,
+            lossScale: 1,
+          },
     optimizer: {
       kind: 'sgd',
       lr: tensor('F64', [steps], new Float64Array(steps).fill(0.01)),

@@ -39,6 +39,7 @@ const soft = (): Plain => ({
     blobs: { data: u8([2], [0, 0]), offset: i64([2], [0, 2]) },
     basis: { any: f32([1], [0]) },
     temperature: 4,
+    teacherTemperature: 4,
     lossScale: 1,
   },
 });

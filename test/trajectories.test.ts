@@ -41,6 +41,7 @@ function trainSpec(name: 'soft' | 'hard' | 'mixup'): TrainSpec {
           tensors: halves([rows, 5], symmetric([rows, 5], 310, 8)),
           blobs: null,
           temperature: 20,
+          teacherTemperature: 20,
           lossScale: 1,
         }
       : { kind: 'hard', smoothing: students.info.smoothing as number },

@@ -60,6 +60,8 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
   if (spec.soft) {
+    LPLD_CHECK(spec.teacher_temperature > 0, Config, "expected a teacher temperature above 0, received ",
+               spec.teacher_temperature);
     check_ids(spec.code, spec.recipes);
     check_records(spec.labels, spec.recipes);
   }
@@ -84,7 +86,8 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
       if (spec.soft) {
         const at::Tensor teacher =
             codec->decode(record_of(spec.labels, spec.recipes, step), context_of(spec.code, spec.recipes, step));
-        loss = soft_kl(logits, teacher, spec.temperature, spec.loss_scale);
+        const double ratio = spec.temperature / spec.teacher_temperature;
+        loss = soft_kl(logits, ratio == 1 ? teacher : teacher * ratio, spec.temperature, spec.loss_scale);
         target = teacher.argmax(1);
       } else {
         loss = hard_loss(logits, batch, spec.smoothing);

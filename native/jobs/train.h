@@ -21,7 +21,7 @@ struct TrainSpec {
   double smoothing;  // hard
   CodeSpec code;     // soft
   EncodedRecords labels;
-  double temperature, loss_scale;
+  double temperature, teacher_temperature, loss_scale;
   bool adamw;     // else sgd
   at::Tensor lr;  // double [S]
   double momentum, beta1, beta2, eps, weight_decay;

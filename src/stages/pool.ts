@@ -128,6 +128,7 @@ export async function readPool(
     readonly sizes: ImageSizes;
     readonly inputSize: number;
     readonly temperature: number;
+    readonly teacherTemperature: number;
     readonly temperatureSquared: boolean;
   },
 ): Promise<{ recipes: Recipes; target: TrainTarget }> {
@@ -150,6 +151,7 @@ export async function readPool(
     tensors: records.tensors,
     blobs: records.blobs,
     temperature: o.temperature,
+    teacherTemperature: o.teacherTemperature,
     lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
   };
   return { recipes: records.recipes ?? derive(records.recordIds), target };

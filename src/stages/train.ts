@@ -37,6 +37,14 @@ export const trainOptions = z.strictObject({
   ...optimizerOptions,
   temperature: z.number().positive().default(20).describe('temperature of the KL loss'),
   // QUIRK(t-squared): only the Tiny scripts multiply by T squared; kept in presets.
+  // QUIRK(logit-smoothing): label smoothing s of IN21K is applied to logits: t (1 - s) + s / K, which under a softmax is a
+  // teacher of temperature T / (1 - s); kept under its name.
+  teacherTemperature: z
+    .number()
+    .positive()
+    .nullable()
+    .default(null)
+    .describe("temperature of the teacher's logits; the student's when none"),
   temperatureSquared: z.boolean().default(false).describe('multiply the loss by T squared'),
   // QUIRK(string-zero): one script compares the ratio 0.0 with the text 0 and draws at random at 1x; changed: auto replays.
   draw: z
@@ -142,6 +150,7 @@ function trainStudent(context: StageContext, student: Student): Promise<EpochMea
   const { model, images, input, pool, number, seed } = student;
   const o = context.config.train;
   const { temperature, temperatureSquared, draw, lastBatchRule } = o;
+  const teacherTemperature = o.teacherTemperature ?? temperature;
   const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + RECIPE_ROW_BYTES);
   return trainModel(context, {
     name: 'student',
@@ -156,7 +165,8 @@ function trainStudent(context: StageContext, student: Student): Promise<EpochMea
     limit: Math.max(1, Math.floor((256 << 20) / recordBytes)),
     batches({ sizes, last }, first) {
       const chosen = poolPositions(pool, { seed, draw, lastBatchRule, first, last });
-      return readPool(pool, chosen, { sizes, inputSize: input.size, temperature, temperatureSquared });
+      const temperatures = { temperature, teacherTemperature, temperatureSquared };
+      return readPool(pool, chosen, { sizes, inputSize: input.size, ...temperatures });
     },
   });
 }

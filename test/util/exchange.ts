@@ -60,7 +60,13 @@ export async function contentOf(
   const { store: pixels } = await pixelsOf(images);
   const all = Int32Array.from(store.recordIds.keys());
   const sizes = storeSizes(pixels);
-  const read = await readPool(poolOf(store), all, { sizes, inputSize, temperature: 1, temperatureSquared: false });
+  const read = await readPool(poolOf(store), all, {
+    sizes,
+    inputSize,
+    temperature: 1,
+    teacherTemperature: 1,
+    temperatureSquared: false,
+  });
   pixels.dispose();
   if (read.target.kind !== 'soft') throw new Error('no soft labels');
   const spec = { ...read.target, threads: 1, numClasses, recipes: read.recipes };

@@ -23,7 +23,7 @@ import { f32, f64, i32, u8 } from './tensors.ts';
 
 const SIZE = 8;
 const CLASSES = 3;
-const BATCH = 2;
+export const BATCH = 2;
 const IMAGES = 6;
 
 export const MODEL: ModelSpec = {

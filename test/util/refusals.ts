@@ -32,7 +32,16 @@ const replay = ({ model, store }: Handles, change: Partial<Recipes>): Promise<un
   native().evaluate(model, store, { ...evaluateSpec(2), recipes: { ...recipesOf(2), ...change } }, quiet).promise;
 const optimizer = (change: object): object => ({ optimizer: { ...trainSpec(2).optimizer, ...change } });
 const softTarget = (tensors: TensorMap, change: object = {}): object => ({
-  target: { kind: 'soft', ...denseCode(2), tensors, blobs: null, temperature: 2, lossScale: 1, ...change },
+  target: {
+    kind: 'soft',
+    ...denseCode(2),
+    tensors,
+    blobs: null,
+    temperature: 2,
+    teacherTemperature: 2,
+    lossScale: 1,
+    ...change,
+  },
 });
 const f16 = (shape: readonly number[]): TensorView => ({
   dtype: 'F16',
