@@ -173,6 +173,11 @@ export const JOB_REFUSALS: Refusal[] = [
   ['an unknown codec', 'E_CONFIG', (h) => train(h, softTarget({ logits: f16([4, 3]) }, { codec: 'dense:f8' }))],
   ['fewer label rows than rows', 'E_MISMATCH', (h) => train(h, softTarget({ logits: f16([3, 3]) }))],
   ['labels of other classes', 'E_MISMATCH', (h) => train(h, softTarget({ logits: f16([4, 4]) }))],
+  [
+    'a teacher temperature of zero',
+    'E_CONFIG',
+    (h) => train(h, softTarget({ logits: f16([4, 3]) }, { teacherTemperature: 0 })),
+  ],
   ['labels under another name', 'E_MISMATCH', (h) => train(h, softTarget({ scores: f16([4, 3]) }))],
   ['an unknown kind of target', 'E_INTERNAL', (h) => train(h, { target: { kind: 'firm', smoothing: 0 } })],
   [
