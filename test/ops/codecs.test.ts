@@ -112,6 +112,12 @@ describe('topk', () => {
     }
   });
 
+  test('classes are packed lowest bit first: 4, 3, 2 of five classes are 001 110 010, the bytes 156 and 0', async () => {
+    const { labels } = await roundTrip('topk:3:ms', [1, 5], [1, 2, 3, 4, 5]);
+    expect([...labels.tensors.class!.data]).toEqual([156, 0]);
+    expect([...arrayOf(labels.tensors.value!, 'F16')].map(halfValue)).toEqual([5, 4, 3]);
+  });
+
   test('ms leaves every kept probability as it was at temperature 1; mr divides by their sum', async () => {
     const z = Float32Array.from(symmetric([1, 50], 430, 4)).map(half);
     const p = softmax(z);
