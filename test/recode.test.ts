@@ -107,6 +107,20 @@ describe.each(['derived', 'explicit'])('%s Recipes', (recipes) => {
     },
   );
 
+  test('klt, fitted to the first records kept: blobs, a basis, and logits near the centred ones', async () => {
+    const made = await prune(`${recipes}-klt`, `f16-${recipes}`, { codec: 'klt:mse=0.01', fitRecords: 40 });
+    expect(made.has('basis.safetensors')).toBe(true);
+    const [source, coded] = [await contentOf(await opened(`f16-${recipes}`)), await contentOf(made)];
+    expect(coded.tensors).toEqual({});
+    let squares = 0;
+    for (let at = 0; at < source.logits.length; at += 3) {
+      const row = source.logits.subarray(at, at + 3);
+      const mean = (row[0]! + row[1]! + row[2]!) / 3;
+      for (let k = 0; k < 3; k++) squares += (row[k]! - mean - coded.logits[at + k]!) ** 2;
+    }
+    expect(squares / source.logits.length).toBeLessThan(0.02); // of the 0.01 asked for
+  });
+
   test('pruned at the same time it keeps the records and bytes of pruning the re-encoded store', async () => {
     const both = { pruneRatio: 0.6, keep: 'random-batches' };
     const once = await prune(`${recipes}-once`, `f16-${recipes}`, { ...both, codec: 'dense:int8' });
@@ -171,11 +185,11 @@ test('stopped between segments and resumed it is the artifact of an uninterrupte
 });
 
 describe('refusals', () => {
-  test('features needs the teacher', async () => {
-    const error = await refusal(() => prune('features', 'f16-derived', { codec: 'features' }));
+  test.each(['features', 'delta:24'])('%s needs the teacher', async (codec) => {
+    const error = await refusal(() => prune('teacher', 'f16-derived', { codec }));
     expect(error.code).toBe('E_CONFIG');
     expect(error.message).toContain('expected a codec of logits alone for prune.codec');
-    expect(error.message).toContain('relabel with relabel.codec features');
+    expect(error.message).toContain(`relabel with relabel.codec ${codec}`);
   });
 
   test('a name that is no codec', async () => {
