@@ -42,9 +42,9 @@ const answers = {
   int8: await stored('dense:int8', wide),
 };
 
-async function _halves(logits) {
+async function stored(codec, logits) {
   const coding = {
-    codec: 'dense:f16',
+    codec,
     basis: {},
     seed: SEED,
     threads: 2,
