@@ -64,12 +64,13 @@ function createTeacher(binding, { arch, stem, widths, size, channels, classes, d
   return model;
 }
 
-/** Everything of a case. `recipes` draws those of all batches anew, as a run of relabel does. */
+/** Everything of a case: one batch of images, so that every batch is an epoch of its own. `recipes` draws those of all batches
+ * anew, as a run of relabel does. */
 export async function relabelInputs(binding, folder, setting) {
   const { size, channels, classes, batch, batches, device } = setting;
   const images = join(folder, 'images');
   mkdirSync(images, { recursive: true });
-  const count = 2 * batch;
+  const count = batch;
   for (let i = 0; i < count; i++)
     writeFileSync(
       join(images, `${i}.jpg`),
@@ -77,10 +78,10 @@ export async function relabelInputs(binding, folder, setting) {
     );
   const store = await decodeStore(binding, images, { count, size, channels, classes, device });
   const plan = labelPlan({
-    ...{ images: count, batch, epochs: Math.ceil(batches / 2), pruneRatio: 0, dropLast: true, keep: 'prefix' },
+    ...{ images: count, batch, epochs: batches, pruneRatio: 0, dropLast: true, keep: 'prefix' },
     seed: BigInt(SEED),
   });
-  const recordIds = plan.recordIds.slice(0, batches);
+  const { recordIds } = plan;
   const augment = { crop: { scale: SCALE }, flip: true, cutout: 0, mix: 'cutmix' };
   const recipes = () =>
     drawRecipes(recordBatches(plan, BigInt(SEED), recordIds), {
