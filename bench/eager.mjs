@@ -1,14 +1,14 @@
-// The PyTorch contenders of a bench: one long-lived Python child (bench/eager.py), asked a line at a time. Where Python has
-// no torch, contenders say `unavailable` instead of being left out.
+// The PyTorch contenders of a bench: one long-lived Python child (bench/eager.py or another script of this folder), asked a
+// line at a time. Where Python has no torch, contenders say `unavailable` instead of being left out.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** Starts $PYTHON (default python3) on a device. @returns {Promise<{ask: (request: object) => Promise<object>, close: () => void} | string>} the reason where it cannot */
-export async function startEager(threads, device) {
-  const script = fileURLToPath(new URL('./eager.py', import.meta.url));
-  const child = spawn(process.env.PYTHON ?? 'python3', [script, String(threads), device], {
+export async function startEager(threads, device, script = 'eager.py') {
+  const path = fileURLToPath(new URL(script, import.meta.url));
+  const child = spawn(process.env.PYTHON ?? 'python3', [path, String(threads), device], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, OMP_NUM_THREADS: String(threads) },
   });

@@ -30,3 +30,29 @@ export function oneBatch({ count, size, inputSize }) {
 export function vector(values) {
   return tensor('F32', [values.length], Float32Array.from(values));
 }
+
+/** ||a - b|| / ||b|| */
+export function distance(a, b) {
+  if (a.length !== b.length) return Number.NaN;
+  let [off, all] = [0, 0];
+  for (let i = 0; i < b.length; i++) {
+    off += (a[i] - b[i]) ** 2;
+    all += b[i] ** 2;
+  }
+  return Math.sqrt(off / all);
+}
+
+/** Value of every half by its bits. */
+export function halfTable() {
+  return Float32Array.from({ length: 65536 }, (_, bits) => {
+    const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+    const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    return bits & 0x8000 ? -size : size; // no infinities among labels
+  });
+}
+
+export function fromHalves(bits, table) {
+  const out = new Float32Array(bits.length);
+  for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]];
+  return out;
+}

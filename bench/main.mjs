@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { runBench } from './harness.mjs';
 
 /** The table of benches: one file per question, one line per entry. */
-const BENCHES = ['norm-act', 'render', 'synthesize', 'tfjs'];
+const BENCHES = ['norm-act', 'relabel', 'render', 'synthesize', 'tfjs'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

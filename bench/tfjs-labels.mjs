@@ -4,18 +4,10 @@
 
 import { uniforms } from '../dist/rng.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
+import { fromHalves, halfTable } from './inputs.mjs';
 import { tfjsContenders } from './tfjs-backend.mjs';
 
 const CODEC = 'dense:f16';
-
-/** Value of every half by its bits. */
-function halfTable() {
-  return Float32Array.from({ length: 65536 }, (_, bits) => {
-    const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
-    const size = exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15);
-    return bits & 0x8000 ? -size : size; // no infinities among labels
-  });
-}
 
 /** One record of `rows` rows, as codecs are told of it. */
 function coding(rows, numClasses, threads) {
@@ -54,12 +46,6 @@ function toHalves(floats) {
       out[i] = sign | (down + (rest > 0.5 || (rest === 0.5 && down % 2 === 1) ? 1 : 0));
     } else out[i] = sign | ((size - 0x38000000 + 0xfff + ((size >>> 13) & 1)) >>> 13);
   }
-  return out;
-}
-
-function fromHalves(bits, table) {
-  const out = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]];
   return out;
 }
 

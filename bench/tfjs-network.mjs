@@ -6,7 +6,7 @@
 import { evaluationRecipes } from '../dist/recipe.js';
 import { uniforms } from '../dist/rng.js';
 import { arrayOf, elements, tensor } from '../dist/tensor.js';
-import { noiseStore, vector } from './inputs.mjs';
+import { distance, noiseStore, vector } from './inputs.mjs';
 import { tfjsContenders } from './tfjs-backend.mjs';
 
 const [CLASSES, WIDTHS, SIZE] = [10, [32, 32, 32], 28];
@@ -73,16 +73,6 @@ function folded({ weight, bias, scale, shift }) {
     weight: { ...weight, data: weight.data.map((w, at) => w * s[at % outputs]) },
     bias: { ...bias, data: bias.data.map((b, c) => b * s[c] + shift.data[c]) },
   };
-}
-
-/** ||a - b|| / ||b|| */
-function distance(a, b) {
-  let [off, all] = [0, 0];
-  for (let i = 0; i < b.length; i++) {
-    off += (a[i] - b[i]) ** 2;
-    all += b[i] ** 2;
-  }
-  return Math.sqrt(off / all);
 }
 
 const compareFields = (answer, reference, name) => {

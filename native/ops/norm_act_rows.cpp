@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/feature_levels.h"
 #include "ops/norm_act_math.h"
 
 namespace lpld {
@@ -94,16 +95,8 @@ __attribute__((always_inline)) inline void backward(const NormBackwardRows& r) {
 
 }  // namespace
 
-// Clones by feature level: a clone for one CPU model is chosen on that model alone. Measured, one thread: AVX-512 earns
-// bf16 1.1 ms against 7.0 ms of SSE2 at [20, 64, 64, 64]; f32 is bound by memory and no faster with it than with AVX2.
-#if defined(LPLD_FEATURE_LEVELS)
-#define LPLD_WIDE __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#define LPLD_AVX2 __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else  // compilers that know no feature levels
-#define LPLD_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-#define LPLD_AVX2 __attribute__((target_clones("avx2", "default")))
-#endif
-
+// Measured, one thread: AVX-512 earns bf16 1.1 ms against 7.0 ms of SSE2 at [20, 64, 64, 64]; f32 is bound by memory and no
+// faster with it than with AVX2.
 LPLD_AVX2 void norm_forward_rows_f32(const NormForwardRows& rows) { forward<float>(rows); }
 LPLD_WIDE void norm_forward_rows_bf16(const NormForwardRows& rows) { forward<uint16_t>(rows); }
 LPLD_AVX2 void norm_backward_rows_f32(const NormBackwardRows& rows) { backward<float>(rows); }

@@ -1,9 +1,9 @@
 #pragma once
 // resized_crop: crop of a uint8 image, resized to P x P as Pillow's bilinear does it, then flipped.
-//   source   uint8 [height, width, C], packed
+//   source   uint8 [height, width, C], packed; C 1 or 3
 //   crop     top, left, height, width in whole px of the source, inside it
 //   target   uint8 [P_h, P_w, C], packed
-//   throws   E_DATA if the crop leaves the image
+//   throws   E_DATA if the crop leaves the image, E_INTERNAL for another C
 //   source   Pillow Resample.c as specified in methods 0.8; the crop is an image of its own, as torchvision crops first
 //   tested   test/ops/resized-crop.test.ts against Pillow's bytes and test/reference/resized-crop.ts
 #include <cstdint>
@@ -34,6 +34,7 @@ class Resizer {
   const AxisWeights& weights(int in, int out);
   std::map<std::pair<int, int>, AxisWeights> cache_;
   std::vector<uint8_t> rows_, columns_;
+  std::vector<int> sums_;
 };
 
 }  // namespace lpld

@@ -234,6 +234,7 @@ export const OP_REFUSALS: Refusal[] = [
   ['a tensor of other dimensions for an image', 'E_INTERNAL', () => ops().resizeBilinear(u8([1], [0]), 1, 1)],
   ['an image of another dtype', 'E_INTERNAL', () => ops().resizeBilinear(f32([1, 1, 1], [0]), 1, 1)],
   ['an image of no pixels', 'E_INTERNAL', () => ops().resizeBilinear(u8([0, 1, 1], []), 1, 1)],
+  ['an image of two channels', 'E_INTERNAL', () => ops().resizeBilinear(u8([1, 1, 2], [0, 0]), 1, 1)],
   ['a size of 0', 'E_INTERNAL', () => ops().resizeBilinear(pixel, 0, 1)],
   ['a size of 65536', 'E_INTERNAL', () => ops().resizeBilinear(pixel, 1, 65_536)],
   ['a short counter', 'E_INTERNAL', () => ops().philox(any([1]), [0, 0])],
