@@ -1,8 +1,9 @@
 // What does a codec cost and what does it keep? For each source of answers (codec-answers.mjs) and codec: bytes a row by
 // component, distortion (distortion.mjs), encode and decode in GB/s of float32 logits next to memcpy and to general
-// compressors on the f16 bits of the same rows; then decode of one record against a student's step on it. Codecs that learn are fitted
-// to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every bit back; dense codecs
-// stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder for the real source.
+// compressors on the f16 bits of the same rows; then decode of one record against a student's step on it. Codecs that learn
+// are fitted to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every
+// bit back; dense codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder
+// for the real source, `--part real|1000|10450|steps` makes one part.
 
 import * as zlib from 'node:zlib';
 import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, inflateSync } from 'node:zlib';
@@ -20,22 +21,30 @@ const codecsFor = (classes) =>
     ? [...dense, ...topk(3), 'features', ...byRate([1, 2, 4])]
     : [...dense, ...topk(10), 'features', ...byRate([8, 24, 64])];
 
-export async function cases({ device, smoke, threads, run }) {
-  if (device !== 'cpu') throw new Error('expected cpu for --device of codecs: codecs are coded on the CPU');
+/** Classes and measured records of the heads with random weights. */
+const HEADS = { 1000: 20, 10450: 8 };
+
+export async function cases({ device, smoke, threads, run, part }) {
+  if (device !== 'cpu') {
+    const nothing = { name: 'all', unavailable: 'codecs code on the CPU', run: () => null };
+    return [{ name: 'codecs', contenders: [nothing], compare: () => null }];
+  }
+  const parts = ['real', ...Object.keys(HEADS), 'steps'];
+  if (part !== undefined && !parts.includes(part))
+    throw new Error(`expected one of ${parts.join(', ')} for --part but received ${part}`);
   const binding = native('cpu');
-  const sources = [await realSource(binding, run ?? (await smallRun(threads)), { threads, smoke })];
-  if (!smoke)
-    for (const [classes, records] of [
-      [1000, 20],
-      [10450, 8],
-    ])
-      sources.push(syntheticSource(binding, classes, { records }));
+  const wanted = (name) => part === undefined || part === name;
+  const needsReal = wanted('real') || wanted('steps');
+  const real = needsReal && (await realSource(binding, run ?? (await smallRun(threads)), { threads, smoke }));
+  const sources = wanted('real') ? [real] : [];
+  for (const [classes, records] of Object.entries(HEADS))
+    if (wanted(classes) && !smoke) sources.push(syntheticSource(binding, Number(classes), { records }));
   const out = [];
   for (const source of sources) {
     const coded = await prepareAll(binding, source, threads);
     out.push(codingCase('encode', source, coded), codingCase('decode', source, coded));
   }
-  out.push(...(await stepCases(binding, sources[0], { smoke, threads })));
+  if (wanted('steps')) out.push(...(await stepCases(binding, real, { smoke, threads })));
   return out;
 }
 

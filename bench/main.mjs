@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0] [--run DIR]`: runs benches by
-// name, all without one. --run: a finished run folder whose teacher, images and labels codecs is to measure.
+// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0] [--run DIR] [--part NAME]`:
+// runs benches by name, all without one. --run and --part are for codecs, which says what they mean.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -17,6 +17,7 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     device: { type: 'string', default: 'cpu' },
     run: { type: 'string' },
+    part: { type: 'string' },
   },
 });
 const unknown = positionals.filter((name) => !BENCHES.includes(name));
