@@ -13,6 +13,8 @@ import { cpus } from 'node:os';
  * @property {() => number} [seconds] - time of the latest run by the clock of its own process; this process's where absent
  * @property {number} [threads] - where it cannot use as many as the bench was told; known after its first run
  * @property {{imageIterations: number, flops: number}} [work] - what one run does; its row then has rates
+ * @property {(row: object) => object} [extra] - further fields of its row, made from the others
+ * @property {(row: object) => string} [text] - what the table says of them, in place of rates
  * @typedef {object} Case
  * @property {string} name
  * @property {Contender[]} contenders - the first that can run is the one ratios refer to and answers are compared with
@@ -105,6 +107,8 @@ async function firstRun(contender) {
   }
 }
 
+const texts = new WeakMap(); // row -> its contender's words, for the table only
+
 /** A row for each contender and base, without those that repeat another pair the other way round. */
 function rowsOf(name, timed, seconds, bases, device) {
   const found = bases?.filter((base) => timed.some((contender) => contender.name === base)) ?? [];
@@ -112,12 +116,12 @@ function rowsOf(name, timed, seconds, bases, device) {
   return found.flatMap((base, k) =>
     timed
       .filter(({ name: contender }) => k === 0 || !found.slice(0, k + 1).includes(contender))
-      .map(({ name: contender, peakBytes, threads, work }) => {
+      .map(({ name: contender, peakBytes, threads, work, extra, text }) => {
         const ratios = seconds
           .get(contender)
           .map((s, round) => seconds.get(base)[round] / s)
           .sort((a, b) => a - b);
-        return {
+        const row = {
           case: name,
           contender,
           medianSeconds: median(seconds.get(contender)),
@@ -130,6 +134,9 @@ function rowsOf(name, timed, seconds, bases, device) {
           ...(threads === undefined ? {} : { threads }),
           ...(work && throughput(work, median(seconds.get(contender)), device)),
         };
+        const whole = { ...row, ...extra?.(row) };
+        if (text !== undefined) texts.set(whole, text(whole));
+        return whole;
       }),
   );
 }
@@ -164,7 +171,7 @@ function print(bench, machine, rows) {
     console.log(
       row.unavailable
         ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | | |`
-        : `| ${row.case} | ${row.contender}${threads(row)} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${rateText(row)}`,
+        : `| ${row.case} | ${row.contender}${threads(row)} | ${(row.medianSeconds * 1000).toFixed(2)} ms | ${row.ratioMedian.toFixed(2)}x ${row.ratioTo} | ${row.ratioP10.toFixed(2)}-${row.ratioP90.toFixed(2)} |${texts.has(row) ? ` ${texts.get(row)} |` : rateText(row)}`,
     );
   }
 }

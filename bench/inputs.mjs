@@ -56,3 +56,10 @@ export function fromHalves(bits, table) {
   for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]];
   return out;
 }
+
+/** A ResNet-18 with the small stem on colour images, or a ConvNet 32-32-32 on grey ones; random weights. */
+export function modelSpec({ arch, classes, size, device }) {
+  const options = { stem: 'small', widths: [32, 32, 32], pooling: 'avg' };
+  const inChannels = arch === 'convnet' ? 1 : 3;
+  return { arch, numClasses: classes, inChannels, inputSize: size, options, device, seed: 1n };
+}

@@ -1,12 +1,13 @@
 #!/usr/bin/env node
-// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0]`: runs benches by name, all without one.
+// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0] [--run DIR] [--part NAME]`:
+// runs benches by name, all without one. --run and --part are for codecs, which says what they mean.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { runBench } from './harness.mjs';
 
 /** The table of benches: one file per question, one line per entry. */
-const BENCHES = ['norm-act', 'relabel', 'render', 'synthesize', 'tfjs'];
+const BENCHES = ['codecs', 'norm-act', 'relabel', 'render', 'synthesize', 'tfjs'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -15,6 +16,8 @@ const { values, positionals } = parseArgs({
     smoke: { type: 'boolean', default: false },
     threads: { type: 'string', default: String(availableParallelism()) },
     device: { type: 'string', default: 'cpu' },
+    run: { type: 'string' },
+    part: { type: 'string' },
   },
 });
 const unknown = positionals.filter((name) => !BENCHES.includes(name));
@@ -24,7 +27,7 @@ if (unknown.length > 0) {
 }
 // Single ops take their threads from LibTorch's default, read when it is loaded; jobs are told.
 process.env.OMP_NUM_THREADS = values.threads;
-const options = { json: values.json, smoke: values.smoke, threads: Number(values.threads), device: values.device };
+const options = { ...values, threads: Number(values.threads) };
 let agreed = true;
 for (const name of positionals.length > 0 ? positionals : BENCHES) {
   const { cases } = await import(`./${name}.mjs`);

@@ -1,0 +1,271 @@
+// What does a codec cost and what does it keep? For each source of answers (codec-answers.mjs) and codec: bytes a row by
+// component, distortion (distortion.mjs), encode and decode in GB/s of float32 logits next to memcpy and to general
+// compressors on the f16 bits of the same rows; then decode of one record against a student's step on it. Codecs that learn
+// are fitted to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every
+// bit back; dense codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder
+// for the real source, `--part real|1000|10450|steps` makes one part.
+
+import * as zlib from 'node:zlib';
+import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, inflateSync } from 'node:zlib';
+import { arrayOf, DTYPE_BYTES, elements, tensor } from '../dist/tensor.js';
+import { realSource, smallRun, syntheticSource } from './codec-answers.mjs';
+import { distortion, TEMPERATURES } from './distortion.mjs';
+import { modelSpec, native, noiseStore, oneBatch } from './inputs.mjs';
+
+const quiet = () => {};
+const dense = ['dense:f16', 'dense:int8', 'dense:int4'];
+const topk = (kept) => ['mr', 'ms', 'mrs'].map((mode) => `topk:${kept}:${mode}`);
+const byRate = (rates) => rates.flatMap((rate) => [`klt:${rate}`, `delta:${rate}`]);
+const codecsFor = (classes) =>
+  classes <= 20
+    ? [...dense, ...topk(3), 'features', ...byRate([1, 2, 4])]
+    : [...dense, ...topk(10), 'features', ...byRate([8, 24, 64])];
+
+/** Classes and measured records of the heads with random weights. */
+const HEADS = { 1000: 20, 10450: 8 };
+
+export async function cases({ device, smoke, threads, run, part }) {
+  if (device !== 'cpu') {
+    const nothing = { name: 'all', unavailable: 'codecs code on the CPU', run: () => null };
+    return [{ name: 'codecs', contenders: [nothing], compare: () => null }];
+  }
+  const parts = ['real', ...Object.keys(HEADS), 'steps'];
+  if (part !== undefined && !parts.includes(part))
+    throw new Error(`expected one of ${parts.join(', ')} for --part but received ${part}`);
+  const binding = native('cpu');
+  const wanted = (name) => part === undefined || part === name;
+  const needsReal = wanted('real') || wanted('steps');
+  const real = needsReal && (await realSource(binding, run ?? (await smallRun(threads)), { threads, smoke }));
+  const sources = wanted('real') ? [real] : [];
+  for (const [classes, records] of Object.entries(HEADS))
+    if (wanted(classes) && !smoke) sources.push(syntheticSource(binding, Number(classes), { records }));
+  const out = [];
+  for (const source of sources) {
+    const coded = await prepareAll(binding, source, threads);
+    out.push(codingCase('encode', source, coded), codingCase('decode', source, coded));
+  }
+  if (wanted('steps')) out.push(...(await stepCases(binding, real, { smoke, threads })));
+  return out;
+}
+
+const sizeOf = ({ dtype, shape }) => DTYPE_BYTES[dtype] * elements(shape);
+const sumOf = (tensors) => Object.values(tensors).reduce((sum, t) => sum + sizeOf(t), 0);
+
+/** Every codec for a source's classes, one after the other: its teacher does one job at a time. */
+async function prepareAll(binding, source, threads) {
+  const out = [];
+  for (const codec of codecsFor(source.classes)) out.push(await prepare(binding, source, codec, threads));
+  return out;
+}
+
+/** Fits a codec, and encodes and decodes the measured records once. */
+async function prepare(binding, source, codec, threads) {
+  const { classes: numClasses, fit, measured, whole, teacher, seed, storeRows } = source;
+  const of = (part, basis) => ({
+    ...{ codec, basis, seed, threads, numClasses, recipes: part.recipes },
+    recordIds: tensor('I32', [part.recordIds.length], part.recordIds),
+  });
+  const needs = binding.codecNeeds(codec);
+  const answers = ({ logits, features }) => ({ logits, features: needs.features ? features : null });
+  const sample = { sample: needs.sample ? answers(fit) : null, whole: needs.whole ? answers(whole) : null };
+  const { basis } = await binding.fitCodec([teacher], { ...of(fit, {}), ...sample }, quiet).promise;
+  const spec = of(measured, basis);
+  const encode = () => binding.encode({ ...spec, ...answers(measured) }, quiet).promise;
+  const encoded = await encode();
+  const decode = async () => arrayOf((await binding.decode({ ...spec, ...encoded }, quiet).promise).logits, 'F32');
+  const logits = arrayOf(measured.logits, 'F32');
+  const rows = measured.logits.shape[0];
+  const perRecord = encoded.blobs === null ? 12 : 20; // recordId, recordOffset, blobOffset
+  const bytesPerRow = {
+    payload: (sumOf(encoded.tensors) + (encoded.blobs === null ? 0 : sizeOf(encoded.blobs.data))) / rows,
+    basis: sumOf(basis) / storeRows,
+    index: (perRecord * measured.recordIds.length) / rows,
+  };
+  const decoded = await decode();
+  return {
+    codec,
+    encode,
+    decode,
+    bytesPerRow,
+    ...distortion(logits, decoded, numClasses),
+    wrong: wrongOf(codec, logits, decoded, numClasses),
+  };
+}
+
+/** Largest error a codec may make on a row of logits; null for one judged by its mean. */
+const LIMITS = {
+  'dense:f16': (low, high) => Math.max(-low, high) * 2 ** -11,
+  'dense:int8': (low, high) => ((high - low) / 255) * 0.501 + Math.max(-low, high) * 2 ** -10,
+  'dense:int4': (low, high) => ((high - low) / 15) * 0.501 + Math.max(-low, high) * 2 ** -10,
+  features: (low, high) => (high - low) * 2 ** -8,
+};
+
+/** What is wrong with decoded logits, or null. */
+function wrongOf(codec, logits, decoded, classes) {
+  if (decoded.length !== logits.length) return `${decoded.length} values`;
+  const limit = LIMITS[codec];
+  let [error, spread] = [0, 0];
+  for (let at = 0; at < logits.length; at += classes) {
+    const [a, b] = [logits.subarray(at, at + classes), decoded.subarray(at, at + classes)];
+    let [low, high, worst, sum, shift] = [a[0], a[0], 0, 0, 0];
+    for (let k = 0; k < classes; k++) {
+      [low, high] = [Math.min(low, a[k]), Math.max(high, a[k])];
+      worst = Math.max(worst, Math.abs(a[k] - b[k]));
+      [sum, shift] = [sum + a[k] / classes, shift + (a[k] - b[k]) / classes];
+    }
+    if (limit !== undefined && !(worst <= limit(low, high))) return `row ${at / classes} is off by ${worst}`;
+    for (let k = 0; k < classes; k++)
+      [error, spread] = [error + (a[k] - b[k] - shift) ** 2, spread + (a[k] - sum) ** 2];
+  }
+  const judged = limit === undefined && !codec.startsWith('topk');
+  return judged && !(error < spread) ? `its error ${error} is not below the spread ${spread}` : null;
+}
+
+/** General compressors of bytes, at their fastest level. */
+const COMPRESSORS = [
+  ['zstd', zlib.zstdCompressSync, zlib.zstdDecompressSync, {}],
+  ['deflate', deflateSync, inflateSync, { level: 1 }],
+  ['brotli', brotliCompressSync, brotliDecompressSync, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }],
+];
+
+const exponent = (value) => (value === 0 ? '0' : value.toExponential(1));
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+/** A row's extra fields: rate over the float32 logits, bytes and distortion. */
+function facts(bytes, { bytesPerRow, kl, mse, top1, top5 }) {
+  return {
+    extra: ({ medianSeconds }) => ({ bytesPerSecond: bytes / medianSeconds, bytesPerRow, kl, mse, top1, top5 }),
+    text({ medianSeconds }) {
+      const { payload, basis, index } = bytesPerRow;
+      const size = `${(payload + basis + index).toFixed(2)} B/row (${[payload, basis, index].map((b) => b.toFixed(2)).join(' + ')})`;
+      const quality =
+        kl === undefined
+          ? []
+          : [
+              `KL ${TEMPERATURES.map((t) => exponent(kl[t])).join(' / ')}`,
+              `MSE ${exponent(mse)}`,
+              `top-1 ${percent(top1)}, top-5 ${percent(top5)}`,
+            ];
+      return [`${(bytes / medianSeconds / 1e9).toPrecision(2)} GB/s`, size, ...quality].join('; ');
+    },
+  };
+}
+
+/** Every codec and compressor one way; what the compressors get are the bits of dense:f16. */
+function codingCase(way, { name, classes, measured }, coded) {
+  const logits = arrayOf(measured.logits, 'F32');
+  const rows = measured.logits.shape[0];
+  const bytes = logits.byteLength;
+  const target = new Float32Array(logits.length);
+  const halves = Buffer.from(Uint16Array.from(logits, toHalf).buffer);
+  const general = COMPRESSORS.map(([title, compress, restore, options]) => {
+    if (compress === undefined) return { name: title, unavailable: `Node ${process.version} has no zstd` };
+    const packed = compress(halves, options);
+    return {
+      name: title,
+      run: () => (way === 'encode' ? compress(halves, options) : restore(packed)),
+      wrong: restore(packed).equals(halves) ? null : 'bytes come back changed',
+      ...facts(bytes, { bytesPerRow: { payload: packed.length / rows, basis: 0, index: 0 } }),
+    };
+  });
+  const contenders = [
+    {
+      name: 'memcpy',
+      run: () => target.set(logits),
+      wrong: null,
+      ...facts(bytes, { bytesPerRow: { payload: 4 * classes, basis: 0, index: 0 } }),
+    },
+    ...general,
+    ...coded.map((one) => ({ name: one.codec, run: one[way], wrong: one.wrong, ...facts(bytes, one) })),
+  ];
+  return {
+    name: `${way}, ${name}, ${rows} rows of ${classes}`,
+    contenders,
+    compare: (_answer, _reference, title) => contenders.find((one) => one.name === title).wrong,
+  };
+}
+
+/** Bits of a half near a float: exponent and ten bits of fraction, cut off; enough for what a compressor is shown. */
+function toHalf(value) {
+  const size = Math.abs(value);
+  if (size < 2 ** -14) return 0;
+  const power = Math.floor(Math.log2(size));
+  const sign = value < 0 ? 0x8000 : 0;
+  return sign | ((power + 15) << 10) | Math.floor((size / 2 ** power - 1) * 1024);
+}
+
+/** Network, classes, px, rows of a step. */
+const STEPS = [
+  ['resnet18', 200, 64, 50],
+  ['resnet18', 1000, 64, 50],
+];
+
+/** Decode of a record against a student's step on that record (the step decodes dense:f16 itself). */
+async function stepCases(binding, real, { smoke, threads }) {
+  const settings = [['convnet', real.classes, 28, 50, real], ...(smoke ? [] : STEPS)];
+  const out = [];
+  for (const [arch, classes, size, count, given] of settings) {
+    const source = given ?? syntheticSource(binding, classes, { records: count / 10 });
+    out.push(await stepCase(binding, { arch, classes, size, source, threads }));
+  }
+  return out;
+}
+
+async function stepCase(binding, { arch, classes, size, source, threads }) {
+  const [channels, device] = [arch === 'convnet' ? 1 : 3, 'cpu'];
+  const rows = Math.min(50, source.measured.logits.shape[0]);
+  const one = firstRows(source, rows);
+  const coded = await prepareAll(binding, one, threads);
+  const store = noiseStore(binding, { count: rows, size, channels, classes, device });
+  const model = binding.createModel(modelSpec({ arch, classes, size, device }));
+  const normalize = binding.ops.normalizeTable(
+    tensor('F32', [channels], new Float32Array(channels).fill(0.5)),
+    tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
+  );
+  const code = { codec: 'dense:f16', basis: {}, recordIds: tensor('I32', [1], Int32Array.of(0)), seed: 0n };
+  const logits = { dtype: 'F16', shape: [rows, classes], data: new Uint8Array(2 * rows * classes) };
+  const spec = {
+    ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
+    recipes: oneBatch({ count: rows, size, inputSize: size }),
+    input: { size, normalize },
+    target: { kind: 'soft', temperature: 20, lossScale: 1, ...code, tensors: { logits }, blobs: null },
+    optimizer: {
+      ...{ kind: 'adamw', lr: tensor('F64', [1], Float64Array.of(1e-3)), momentum: 0.9, beta1: 0.9, beta2: 0.999 },
+      ...{ eps: 1e-8, weightDecay: 0.01, decay: 'matrices' },
+    },
+  };
+  const step = () => binding.train(model, store, spec, quiet).promise;
+  return {
+    name: `decode against a step, ${arch}, ${size} px, ${rows} rows of ${classes}`,
+    contenders: [
+      { name: 'training step', run: step },
+      ...coded.map(({ codec, decode }) => ({
+        name: codec,
+        run: decode,
+        extra: ({ ratioMedian }) => ({ shareOfStep: 1 / ratioMedian }),
+        text: ({ ratioMedian }) => `${(100 / ratioMedian).toPrecision(2)} % of the step`,
+      })),
+    ],
+    compare: (_answer, _reference, title) => coded.find(({ codec }) => codec === title).wrong,
+  };
+}
+
+/** The first records of a source's measured part, of `rows` rows together. */
+function firstRows(source, rows) {
+  const { recordIds, recipes, logits, features } = source.measured;
+  const offset = arrayOf(recipes.offset, 'I32');
+  const records = offset.indexOf(rows);
+  const cut = (view) => ({
+    ...view,
+    shape: [rows, ...view.shape.slice(1)],
+    data: view.data.slice(0, (sizeOf(view) / view.shape[0]) * rows),
+  });
+  const fields = Object.entries(recipes).map(([name, view]) => [name, name === 'offset' ? view : cut(view)]);
+  const measured = {
+    recordIds: recordIds.slice(0, records),
+    recipes: { ...Object.fromEntries(fields), offset: tensor('I32', [records + 1], offset.slice(0, records + 1)) },
+    logits: cut(logits),
+    features: cut(features),
+  };
+  return { ...source, measured };
+}
