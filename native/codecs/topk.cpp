@@ -61,8 +61,6 @@ class TopK final : public Codec {
     const at::Tensor value = stored(record.rows, "value", at::kHalf, kept_, name_.c_str()).contiguous();
     const at::Tensor index = stored(record.rows, "class", at::kByte, packed_, name_.c_str()).contiguous();
     const int64_t rows = value.size(0);
-    LPLD_CHECK(index.size(0) == rows, Mismatch, name_, ": expected ", rows, " rows of classes, received ",
-               index.size(0));
     at::Tensor out = at::full({rows, classes_}, -65504.0f, at::kFloat);
     if (rest_ != Rest::Zero) out.copy_(stored(record.rows, "rest", at::kHalf, 1, name_.c_str()));
     for (int64_t row = 0; row < rows; ++row) {

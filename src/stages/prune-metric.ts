@@ -68,7 +68,6 @@ async function scoresOf(
 /**
  * All record ids of a full store, those to keep first at the front; ties by rising id.
  * @param options.end - easy: high scores first, for cut_ratio low ones
- * @throws {LpldError} E_DATA for a store that lacks records of its plan
  */
 export async function rankByMetric(
   context: StageContext,
@@ -79,10 +78,6 @@ export async function rankByMetric(
   const { inputs, draft, progress, runtime } = context;
   const store = pool.labels!;
   const records = store.numRecords;
-  if (records !== pool.plan.fullRecords)
-    throw new LpldError('E_DATA', expected(`all ${pool.plan.fullRecords} records of its plan`, 'labels', records), {
-      path: store.artifact.dir,
-    });
   const classes = needsClasses(metric) ? (await openSyntheticSet(inputs.images!.dir)).train.labels : null;
   const scores = new Float64Array(records);
   const saved = await savedState<{ done: number }>(draft, STATE);

@@ -52,6 +52,11 @@ async function planOf(context: StageContext, store: LabelStore): Promise<{ plan:
       ),
     );
   }
+  const { fullRecords } = planOfStore(store); // before anything is made of that length: the plan may be a stranger's
+  if (fullRecords !== store.numRecords)
+    throw new LpldError('E_DATA', expected(`all ${fullRecords} records of its plan`, 'labels', store.numRecords), {
+      path: store.artifact.dir,
+    });
   const ranking = byMetric(o) ? { ranking: await rankByMetric(context, poolOf(store), o) } : {};
   const rule = o.keep === 'metric' && !byMetric(o) ? 'prefix' : o.keep; // ratio 0 keeps all, and asks nobody
   const plan = labelPlan({ ...made, pruneRatio: o.pruneRatio, keep: rule, seed: BigInt(store.index.seed), ...ranking });
@@ -60,17 +65,10 @@ async function planOf(context: StageContext, store: LabelStore): Promise<{ plan:
   return { plan, stored: { images, batch, epochs, pruneRatio, dropLast, keep, ...by } };
 }
 
-/** Reads records of a store by id. @throws {LpldError} E_DATA for one that is not there */
+/** Reads records of a store by id, all of which it holds. */
 function readerOf(store: LabelStore): (recordIds: Int32Array) => Promise<LabelRecords> {
   const position = new Map(Array.from(store.recordIds, (id, i) => [id, i]));
-  return async (recordIds) => {
-    const missing = recordIds.find((id) => !position.has(id));
-    if (missing !== undefined)
-      throw new LpldError('E_DATA', expected('every record of its plan', 'labels', `no record ${missing}`), {
-        path: store.artifact.dir,
-      });
-    return store.readRecords(recordIds.map((id) => position.get(id)!));
-  };
+  return (recordIds) => store.readRecords(recordIds.map((id) => position.get(id)!));
 }
 
 export const prune: Stage = {
