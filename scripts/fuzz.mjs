@@ -5,7 +5,7 @@
 // crash is a finding and not the end. --sanitize uses the build of `build-native.mjs --sanitize`. Needs dist/ and the addon.
 // A finding names its case; `--from INDEX --count 1 --seed S` repeats it, and its files are left in build/fuzz/.
 
-import { execFileSync, fork } from 'node:child_process';
+import { execFileSync, fork, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { SANITIZED } from './build-native.mjs';
 
 const packageRoot = fileURLToPath(new URL('..', import.meta.url));
-export const TARGETS = ['store', 'safetensors', 'pickle', 'image', 'json', 'archive', 'native'];
+export const TARGETS = ['store', 'safetensors', 'pickle', 'image', 'json', 'archive', 'native', 'calls'];
 const CHUNK = 5000; // cases of one process
 const STUCK_MS = 20_000; // without a new case
 const MOST_FINDINGS = 20;
@@ -127,6 +127,35 @@ async function runTarget(target, options, log) {
   return { ...total, seconds: (performance.now() - began) / 1000, findings };
 }
 
+/** The calls of test/fixtures/hostile-calls.mjs, each in a process of its own. @returns a result like a target's */
+function runCalls({ root, env }, log) {
+  const script = join(root, 'test', 'fixtures', 'hostile-calls.mjs');
+  const began = performance.now();
+  const run = (args) => spawnSync(process.execPath, [script, ...args], { env, encoding: 'utf8', timeout: 120_000 });
+  const names = JSON.parse(run([]).stdout);
+  const total = {
+    target: 'calls',
+    cases: names.length,
+    accepted: 0,
+    refused: {},
+    slowest: { seconds: 0, index: 0 },
+    peakMiB: 0,
+  };
+  const findings = [];
+  for (const [index, name] of names.entries()) {
+    const { status, signal, stdout, stderr } = run([name]);
+    if (status !== 0)
+      findings.push({ index, wrong: `${name}: ended with ${signal ?? status}\n${stderr}`, saved: null });
+    else {
+      const { code } = JSON.parse(stdout);
+      if (code === undefined) total.accepted += 1;
+      else total.refused[code] = (total.refused[code] ?? 0) + 1;
+    }
+  }
+  log(`calls: ${names.length}, ${findings.length} findings`);
+  return { ...total, seconds: (performance.now() - began) / 1000, findings };
+}
+
 async function main() {
   const { values } = parseArgs({
     options: {
@@ -156,7 +185,7 @@ async function main() {
   const log = (line) => process.stderr.write(`${line}\n`);
   const results = [];
   for (const target of targets) {
-    const result = await runTarget(target, options, log);
+    const result = target === 'calls' ? runCalls(options, log) : await runTarget(target, options, log);
     results.push(result);
     for (const { index, wrong, saved } of result.findings)
       log(`\nFINDING ${target} --seed ${options.seed} --from ${index} --count 1 (${saved ?? 'build/fuzz/'})\n${wrong}`);

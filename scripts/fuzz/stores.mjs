@@ -15,7 +15,7 @@ const SEED = 7n;
 export async function openRoom(load) {
   const { loadNative } = await load('addon');
   const { labelPlan, recordBatches } = await load('plan');
-  const { drawRecipes, LABEL_STREAMS } = await load('recipe');
+  const { drawRecipes, evaluationRecipes, LABEL_STREAMS } = await load('recipe');
   const { augmentSpec, augmentTable } = await load('stages/training');
   const { tensor } = await load('tensor');
   const native = loadNative();
@@ -50,7 +50,8 @@ export async function openRoom(load) {
     Float32Array.from({ length: 768 }, (_, i) => (i % 256) / 128 - 1),
   );
   const input = { size: SIZE, normalize };
-  return { native, model, images, sizes, plan, planned, augment, recipes, input, seed: SEED };
+  const whole = evaluationRecipes(IMAGES, sizes, BATCH);
+  return { native, model, images, sizes, whole, plan, planned, augment, recipes, input, seed: SEED };
 }
 
 /** The labels of all records in one codec. */
@@ -61,7 +62,9 @@ export async function labelsOf(room, codec) {
   const asked = { ...EXECUTION, recipes, input, ensemble: 'mean', teacherMode: 'eval', features: needs.features };
   const answers = await native.answer([model], images, asked, quiet).promise;
   const spec = { ...code, threads: 1, numClasses: CLASSES, recipes };
-  const known = { sample: needs.sample ? answers : null, whole: needs.whole ? answers : null };
+  const wholeImages = { ...asked, recipes: room.whole };
+  const whole = needs.whole ? await native.answer([model], images, wholeImages, quiet).promise : null;
+  const known = { sample: needs.sample ? answers : null, whole };
   const { basis } = await native.fitCodec([model], { ...spec, ...known }, quiet).promise;
   return { basis, spec: { ...spec, basis }, ...(await native.encode({ ...spec, basis, ...answers }, quiet).promise) };
 }

@@ -59,6 +59,18 @@ export function storedPlan(store: LabelStore): z.infer<typeof storedPlanOptions>
   return parsed.success ? parsed.data : refuse(store, 'the plan of a label store', 'plan', JSON.stringify(plan));
 }
 
+/** What labels.json says is no config of anybody's: E_CONFIG becomes E_DATA of that file. */
+export function ofFile<T>({ artifact }: LabelStore, work: () => T): T {
+  try {
+    return work();
+  } catch (thrown) {
+    const { code, message } = toLpldError(thrown);
+    if (code !== 'E_CONFIG') throw thrown;
+    const path = artifact.path(LABELS_FILE);
+    throw new LpldError('E_DATA', `${path}: ${message}`, { path }, thrown);
+  }
+}
+
 /**
  * The plan of a store with the records it holds, whatever chose them.
  * @throws {LpldError} E_DATA with details.path for a plan that no store has, or a record outside it
@@ -66,15 +78,9 @@ export function storedPlan(store: LabelStore): z.infer<typeof storedPlanOptions>
 export function planOfStore(store: LabelStore): LabelPlan {
   const made = storedPlan(store);
   const { recordIds } = store;
-  try {
-    const { kept: _, ...counts } = planCounts({ ...made, keep: 'prefix', pruneRatio: 0 });
-    const last = recordIds.at(-1) ?? 0;
-    if (last >= counts.fullRecords) refuse(store, `an id below ${counts.fullRecords}`, 'recordId', last);
-    return { ...counts, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
-  } catch (thrown) {
-    const { code, message } = toLpldError(thrown);
-    if (code !== 'E_CONFIG') throw thrown;
-    const path = store.artifact.path(LABELS_FILE);
-    throw new LpldError('E_DATA', `${path}: the plan cannot be followed: ${message}`, { path });
-  }
+  const { kept: _, ...counts } = ofFile(store, () => planCounts({ ...made, keep: 'prefix', pruneRatio: 0 }));
+  const last = recordIds.at(-1);
+  if (last === undefined || last >= counts.fullRecords)
+    refuse(store, `an id below ${counts.fullRecords}`, 'recordId', last);
+  return { ...counts, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
 }

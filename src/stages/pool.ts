@@ -3,6 +3,7 @@
 // Source: methods 5.3 (how an epoch is drawn), 4.5 (replay).
 
 import type { Dataset } from '../datasets/types.ts';
+import { fixedScale } from '../draw.ts';
 import { expected, LpldError } from '../errors.ts';
 import { LABELS_FILE } from '../label-format.ts';
 import { type LabelRecords, LabelStore } from '../labels.ts';
@@ -11,7 +12,7 @@ import { type Draw, type LabelPlan, poolDraws, recordBatches } from '../plan.ts'
 import { drawRecipes, type ImageSizes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
 import { codeOf } from './codec-fit.ts';
-import { planFor, planOfStore, STREAM_VERSION, storedPlan } from './label-plan.ts';
+import { ofFile, planFor, planOfStore, STREAM_VERSION, storedPlan } from './label-plan.ts';
 import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
 import type { StageContext } from './types.ts';
 
@@ -44,6 +45,8 @@ export function poolOf(labels: LabelStore): Pool {
     throw new LpldError('E_DATA', expected('cropScale, flip, cutout and mix', 'augment', JSON.stringify(augment)), {
       path: labels.artifact.path(LABELS_FILE),
     });
+  const { cropScale } = drawn.data;
+  if (cropScale !== null) ofFile(labels, () => fixedScale(cropScale));
   return { plan: planOfStore(labels), seed: BigInt(seed), augment: drawn.data, labels };
 }
 
