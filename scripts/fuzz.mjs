@@ -90,6 +90,8 @@ async function runTarget(target, options, log) {
   const dir = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'lpld-fuzz-'));
   const total = { target, seed, cases: 0, accepted: 0, refused: {}, slowest: { seconds: 0, index: 0 }, peakMiB: 0 };
   const findings = [];
+  const tell = ({ index, wrong, saved }) =>
+    log(`FINDING ${target} --seed ${seed} --from ${index} --count 1 (${saved ?? 'build/fuzz/'})\n${wrong}`);
   const began = performance.now();
   try {
     for (let from = first; from < first + count && findings.length < MOST_FINDINGS; ) {
@@ -110,10 +112,12 @@ async function runTarget(target, options, log) {
       };
       const { found, done, died } = await runChild({ ...job, sanitized: options.sanitize }, env);
       findings.push(...found);
+      found.forEach(tell);
       if (done !== null) add(total, done);
       if (died !== null && died.index === null) throw new Error(`${target} did not start: ${died.wrong}`);
       if (died !== null) {
         findings.push(died);
+        tell(died);
         await runChild({ ...job, from: died.index, to: died.index + 1, only: true }, env); // only leaves its files
         total.cases += died.index + 1 - from;
       }
@@ -144,9 +148,10 @@ function runCalls({ root, env }, log) {
   const findings = [];
   for (const [index, name] of names.entries()) {
     const { status, signal, stdout, stderr } = run([name]);
-    if (status !== 0)
+    if (status !== 0) {
       findings.push({ index, wrong: `${name}: ended with ${signal ?? status}\n${stderr}`, saved: null });
-    else {
+      log(`FINDING calls ${findings.at(-1).wrong}`);
+    } else {
       const { code } = JSON.parse(stdout);
       if (code === undefined) total.accepted += 1;
       else total.refused[code] = (total.refused[code] ?? 0) + 1;
@@ -187,8 +192,6 @@ async function main() {
   for (const target of targets) {
     const result = target === 'calls' ? runCalls(options, log) : await runTarget(target, options, log);
     results.push(result);
-    for (const { index, wrong, saved } of result.findings)
-      log(`\nFINDING ${target} --seed ${options.seed} --from ${index} --count 1 (${saved ?? 'build/fuzz/'})\n${wrong}`);
   }
   if (values.json) process.stdout.write(`${JSON.stringify(results)}\n`);
   else

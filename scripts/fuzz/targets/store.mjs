@@ -17,6 +17,7 @@ export async function open({ load, dir }) {
   const { openArtifact, stageKey } = await load('artifact');
   const { LabelStore } = await load('labels');
   const { openPool, poolOf, readPool } = await load('stages/pool');
+  const { LpldError } = await load('errors');
   const { tensor } = await load('tensor');
   const room = await openRoom(load);
   const stores = await makeStores(load, room, join(dir, 'stores'));
@@ -44,6 +45,7 @@ export async function open({ load, dir }) {
       const set = { train: { count: IMAGES }, classNames: new Array(CLASSES).fill('x') };
       const context = { inputs: { labels: artifact }, config: { dataset: { inputSize: SIZE } } };
       const pool = raw ? poolOf(labels) : await openPool(context, set);
+      if (pool.plan.images !== IMAGES) throw new LpldError('E_MISMATCH', 'labels of other images'); // as export says
       const known = raw ? () => [SIZE, SIZE] : sizes;
       const inputSize = labels.index.inputSize;
       const { recipes, target } = await readPool(pool, some, {
