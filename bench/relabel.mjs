@@ -2,8 +2,9 @@
 // next to the bare teacher? Batches of 100 images, the same JPEG files, weights and Recipes. Contenders: pytorch-fp32 (as
 // published; bench/relabel.py) and pytorch-bf16 (autocast, channels-last), their loader with as many workers as threads;
 // ours-fp32 and ours-bf16 (Recipes drawn, label job, shard written through the LabelWriter); teacher-*: our forward alone on
-// floats. A second case of each setting times parts of ours beside ours-bf16: pixels (all before the teacher: one of a single filter a layer is asked),
-// render (uint8 crops, flips, CutMix), encode, write, and decode (all JPEG files, once per set and not per epoch).
+// floats. A second case of each setting times parts of ours beside ours-bf16: pixels (all before the teacher: one of a
+// single filter a layer is asked), render (uint8 crops, flips, CutMix), encode, write, and decode (all JPEG files, once per
+// set and not per epoch).
 // Answers: logits as read back from the files; fp32 within 2e-3 of the reference (halves), bf16 within 2 %, as relative
 // Euclidean distance. Python replays our Recipes for that, and draws its own when it is timed.
 // Unfair to us: files are fsynced and hashed, torch.save's are not. Unfair to PyTorch: ours decoded its images before; its
