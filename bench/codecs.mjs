@@ -3,7 +3,7 @@
 // compressors on the f16 bits of the same rows; then decode of one record against a student's step on it. Codecs that learn
 // are fitted to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every
 // bit back; dense codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder
-// for the real source, `--part real|1000|10450|steps` makes one part.
+// for the real source, `--part NAME` makes one part: real, 1000, 10450, step-convnet, step-200 or step-1000.
 
 import * as zlib from 'node:zlib';
 import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, inflateSync } from 'node:zlib';
@@ -24,17 +24,24 @@ const codecsFor = (classes) =>
 /** Classes and measured records of the heads with random weights. */
 const HEADS = { 1000: 20, 10450: 8 };
 
+/** Steps that decoding is held against: 50 rows each, of the real source for the ConvNet. */
+const STEPS = [
+  { part: 'step-convnet', arch: 'convnet', classes: null, size: 28 },
+  { part: 'step-200', arch: 'resnet18', classes: 200, size: 64 },
+  { part: 'step-1000', arch: 'resnet18', classes: 1000, size: 64 },
+];
+
 export async function cases({ device, smoke, threads, run, part }) {
   if (device !== 'cpu') {
     const nothing = { name: 'all', unavailable: 'codecs code on the CPU', run: () => null };
     return [{ name: 'codecs', contenders: [nothing], compare: () => null }];
   }
-  const parts = ['real', ...Object.keys(HEADS), 'steps'];
+  const parts = ['real', ...Object.keys(HEADS), ...STEPS.map(({ part: name }) => name)];
   if (part !== undefined && !parts.includes(part))
     throw new Error(`expected one of ${parts.join(', ')} for --part but received ${part}`);
   const binding = native('cpu');
   const wanted = (name) => part === undefined || part === name;
-  const needsReal = wanted('real') || wanted('steps');
+  const needsReal = wanted('real') || wanted('step-convnet');
   const real = needsReal && (await realSource(binding, run ?? (await smallRun(threads)), { threads, smoke }));
   const sources = wanted('real') ? [real] : [];
   for (const [classes, records] of Object.entries(HEADS))
@@ -44,7 +51,11 @@ export async function cases({ device, smoke, threads, run, part }) {
     const coded = await prepareAll(binding, source, threads);
     out.push(codingCase('encode', source, coded), codingCase('decode', source, coded));
   }
-  if (wanted('steps')) out.push(...(await stepCases(binding, real, { smoke, threads })));
+  for (const { part: name, arch, classes, size } of STEPS) {
+    if (!wanted(name) || (smoke && arch !== 'convnet')) continue;
+    const source = arch === 'convnet' ? real : syntheticSource(binding, classes, { records: 5 });
+    out.push(await stepCase(binding, { arch, classes: source.classes, size, source, threads }));
+  }
   return out;
 }
 
@@ -194,23 +205,7 @@ function toHalf(value) {
   return sign | ((power + 15) << 10) | Math.floor((size / 2 ** power - 1) * 1024);
 }
 
-/** Network, classes, px, rows of a step. */
-const STEPS = [
-  ['resnet18', 200, 64, 50],
-  ['resnet18', 1000, 64, 50],
-];
-
 /** Decode of a record against a student's step on that record (the step decodes dense:f16 itself). */
-async function stepCases(binding, real, { smoke, threads }) {
-  const settings = [['convnet', real.classes, 28, 50, real], ...(smoke ? [] : STEPS)];
-  const out = [];
-  for (const [arch, classes, size, count, given] of settings) {
-    const source = given ?? syntheticSource(binding, classes, { records: count / 10 });
-    out.push(await stepCase(binding, { arch, classes, size, source, threads }));
-  }
-  return out;
-}
-
 async function stepCase(binding, { arch, classes, size, source, threads }) {
   const [channels, device] = [arch === 'convnet' ? 1 : 3, 'cpu'];
   const rows = Math.min(50, source.measured.logits.shape[0]);

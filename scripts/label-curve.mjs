@@ -1,14 +1,14 @@
 #!/usr/bin/env node
 // Student accuracy against the bytes of the labels: one teacher, one set of images, several label stores, several students
 // on each. Every point is three commands of the CLI (relabel, train, evaluate) into a folder of its own, so that a second
-// call with the same flags goes on where the first stopped. Bytes are those of all files of the store, basis included.
+// call with the same flags goes on where the first stopped; a point made with the same flags is read from its point.json. Bytes are those of all files of the store, basis included.
 //   node scripts/label-curve.mjs --config PRESET --teacher T --images I --out DIR [--points POINTS.json] [--only NAME,...]
 //     [--students 3] [--seed 0] [--threads 1] [--set KEY=VALUE ...]
 // Writes DIR/curve.json and DIR/curve.md after each point. A point is {name, series, relabel, train}: flags of the two stages;
 // `relabel` is null where the targets are hard.
 
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -82,6 +82,20 @@ async function measure({ name, series, relabel, train }) {
   return { name, series, relabel, train, ...store, top1, mean, std: top1.length > 1 ? Math.sqrt(variance) : null };
 }
 
+/** A point's row, from its folder where it was made with these flags. */
+async function kept(point) {
+  const { config, teacher, images, students, seed, set } = flags;
+  const made = JSON.stringify({ point, config, teacher, images, students, seed, set });
+  const file = join(flags.out, point.name, 'point.json');
+  if (existsSync(file)) {
+    const found = JSON.parse(readFileSync(file, 'utf8'));
+    if (found.made === made) return found.row;
+  }
+  const row = await measure(point);
+  writeFileSync(file, `${JSON.stringify({ made, row })}\n`);
+  return row;
+}
+
 const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
 const machine = {
   cpu: cpus()[0]?.model ?? 'unknown',
@@ -110,7 +124,7 @@ function markdown(rows) {
 
 const rows = [];
 for (const point of wantedPoints()) {
-  const row = await measure(point);
+  const row = await kept(point);
   rows.push(row);
   writeFileSync(join(flags.out, 'curve.json'), `${JSON.stringify({ flags, machine, commit, rows }, null, 1)}\n`);
   writeFileSync(join(flags.out, 'curve.md'), markdown(rows));

@@ -4,7 +4,6 @@
 // Source: methods/lpld-sre2l-cda.md 5.4.
 
 import { openSyntheticSet } from '../datasets/synthetic-set.ts';
-import { expected, LpldError } from '../errors.ts';
 import type { LabelRecords } from '../labels.ts';
 import type { Recipes } from '../native.ts';
 import { rankRecords } from '../plan.ts';
