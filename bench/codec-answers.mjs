@@ -10,8 +10,9 @@ import { LabelStore, loadConfig, noProgress, openArtifact, runStage } from '../d
 import { labelPlan, recordBatches } from '../dist/plan.js';
 import { drawRecipes, evaluationRecipes, LABEL_STREAMS } from '../dist/recipe.js';
 import { normals } from '../dist/rng.js';
+import { loadStore } from '../dist/stages/images.js';
 import { poolOf } from '../dist/stages/pool.js';
-import { inputSpec, loadStore, loadTeacher, storeSizes } from '../dist/stages/shared.js';
+import { inputSpec, loadTeacher, storeSizes } from '../dist/stages/shared.js';
 import { augmentSpec } from '../dist/stages/training.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 import { modelSpec } from './inputs.mjs';
@@ -56,7 +57,7 @@ export async function realSource(binding, dir, { threads, smoke }) {
   const plan = labelPlan({ ...labels.index.plan, pruneRatio: 0, seed });
   const facts = await squeeze.readJson('dataset.json');
   const set = await openSyntheticSet(synthesize.dir);
-  const store = await loadStore(binding, runtime, set.train, set.channels);
+  const store = await loadStore({ native: binding, runtime }, set.train, set.channels);
   const teacher = await loadTeacher(binding, runtime, squeeze);
   const sizes = storeSizes(store);
   const input = inputSpec(binding, facts);

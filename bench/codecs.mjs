@@ -223,7 +223,15 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
     ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
     recipes: oneBatch({ count: rows, size, inputSize: size }),
     input: { size, normalize },
-    target: { kind: 'soft', temperature: 20, lossScale: 1, ...code, tensors: { logits }, blobs: null },
+    target: {
+      kind: 'soft',
+      temperature: 20,
+      teacherTemperature: 20,
+      lossScale: 1,
+      ...code,
+      tensors: { logits },
+      blobs: null,
+    },
     optimizer: {
       ...{ kind: 'adamw', lr: tensor('F64', [1], Float64Array.of(1e-3)), momentum: 0.9, beta1: 0.9, beta2: 0.999 },
       ...{ eps: 1e-8, weightDecay: 0.01, decay: 'matrices' },

@@ -29,7 +29,8 @@ async function prepare({ backend, kernel, input, threads: wanted }) {
   try {
     loaded = await load(backend, wanted);
   } catch (error) {
-    if (error.code === 'MODULE_NOT_FOUND') return { unavailable: 'not installed: npm ci --prefix bench' };
+    if (error.code === 'MODULE_NOT_FOUND')
+      return { unavailable: backend === 'tensorflow' ? 'not installed' : 'not installed: npm ci --prefix bench' };
     if (backend === 'tensorflow') return { unavailable: firstLine(error) }; // installed without its library, for example
     throw error;
   }

@@ -10,7 +10,8 @@ import { openDataset } from '../dist/datasets/index.js';
 import { arrayOf, openArtifact, tensor } from '../dist/index.js';
 import { labelPlan, recordBatches } from '../dist/plan.js';
 import { drawRecipes, LABEL_STREAMS } from '../dist/recipe.js';
-import { inputSpec, loadStore, loadTeacher, storeSizes } from '../dist/stages/shared.js';
+import { loadStore } from '../dist/stages/images.js';
+import { inputSpec, loadTeacher, storeSizes } from '../dist/stages/shared.js';
 
 const [TEMPERATURES, SEED, SCALE, BATCH] = [[20, 4, 1], 0n, [0.5, 1], 50];
 const [dir, format, path, rows = '10000'] = process.argv.slice(2);
@@ -20,7 +21,7 @@ const artifact = await openArtifact(dir);
 const facts = await artifact.readJson('dataset.json');
 const model = await loadTeacher(native, runtime, artifact);
 const dataset = await openDataset(format, path, { classes: null, verify: false, skipUnreadable: false });
-const store = await loadStore(native, runtime, dataset.test ?? dataset.train, dataset.channels);
+const store = await loadStore({ native, runtime }, dataset.test ?? dataset.train, dataset.channels);
 const input = inputSpec(native, facts);
 const epochs = Math.ceil(Number(rows) / store.count);
 const plan = labelPlan({

@@ -24,7 +24,10 @@ export const relabelOptions = z.strictObject({
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),
   ...teacherOptions,
-  codec: z.string().default('dense:f16').describe('how logits are stored'),
+  codec: z
+    .string()
+    .default('dense:f16')
+    .describe('how logits are stored: dense:f16|int8|int4, topk:M:mr|ms|mrs, features, klt:BYTES or delta:BYTES a row'),
   fitRecords: z.int().min(1).default(64).describe('records whose answers a codec that learns is fitted to'),
   recipes: z
     .enum(['derived', 'explicit'])

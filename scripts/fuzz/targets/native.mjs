@@ -105,7 +105,7 @@ export async function open({ load }) {
       { ...asked, ...spec, ensemble: 'mean', teacherMode: 'eval', hashPixels: true },
       (s) => native.label([model], images, s, quiet).promise,
     );
-    const target = { kind: 'soft', temperature: 2, lossScale: 1, ...spec, ...labels };
+    const target = { kind: 'soft', temperature: 2, teacherTemperature: 2, lossScale: 1, ...spec, ...labels };
     add(
       'train',
       { ...asked, target, optimizer, hashPixels: true },

@@ -52,6 +52,7 @@ export async function open({ load, dir }) {
         sizes: known,
         inputSize,
         temperature: 2,
+        teacherTemperature: 2,
         temperatureSquared: false,
       });
       await native.decode({ ...target, threads: 1, numClasses: labels.index.numClasses, recipes }, quiet).promise;
