@@ -250,7 +250,7 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       }
       // Only now, so that a listener slower than the job's progress leaves the event loop its turns.
       const std::lock_guard lock(mutex_);
-      pending_ = false;
+      pending_ = done_ && !done;  // the last report came meanwhile: the poke that follows shows it
     }
     if (!done) return;
     settled_ = true;

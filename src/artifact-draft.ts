@@ -236,7 +236,8 @@ export class ArtifactDraft {
  * @param finalDir - where the artifact will stand; work happens in `<finalDir>.partial`
  * @throws {LpldError} E_CONFIG if finalDir holds something that is not an artifact; E_DEVICE if it cannot be written
  */
-export async function openDraft(finalDir: string, header: StageHeader): Promise<ArtifactDraft> {
+export async function openDraft(given: string, header: StageHeader): Promise<ArtifactDraft> {
+  const finalDir = given.replace(/(?<=.)\/+$/, ''); // a final slash would put the draft inside
   await checkReplaceable(finalDir);
   const dir = `${finalDir}.partial`;
   const keyPath = join(dir, DRAFT, 'key.json');

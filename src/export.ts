@@ -5,7 +5,7 @@ import { existsSync } from 'node:fs';
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { loadNative } from './addon.ts';
-import { type Artifact, openArtifact } from './artifact.ts';
+import { type Artifact, DRAFT, openArtifact } from './artifact.ts';
 import { guarded, syncParent } from './atomic-file.ts';
 import { imageName, openSyntheticSet, type SyntheticDataset } from './datasets/synthetic-set.ts';
 import { expected, LpldError } from './errors.ts';
@@ -46,6 +46,10 @@ async function wholeFolder(given: string, work: (dir: string) => Promise<void>):
   if (existsSync(out) && (await guarded(out, () => readdir(out))).length > 0)
     throw new LpldError('E_CONFIG', expected('a new or empty folder', '--out', given), { path: given });
   const dir = `${out}.partial`;
+  if (existsSync(join(dir, DRAFT)))
+    throw new LpldError('E_CONFIG', expected('a new folder', '--out', given, `${dir} holds an interrupted stage`), {
+      path: dir,
+    });
   await guarded(dir, () => rm(dir, { recursive: true, force: true }));
   await makeFolder(dir);
   try {

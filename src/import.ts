@@ -113,7 +113,7 @@ async function importImages(options: ImportOptions, format: ImageFormat, progres
   const { facts, made, files } = found;
   progress.start(files.length, 'image', 'images');
   const config = { format: format.name, mean: facts.mean, std: facts.std };
-  const stage = { stage: 'import-images', config, inputs: { [format.name]: facts.id } };
+  const stage = { stage: 'import-images', config, inputs: { [format.name]: facts.content ?? facts.id } };
   return making(out, stage, async (draft) => {
     for (let first = 0; first < files.length; first += CHUNK) {
       throwIfCancelled(signal);

@@ -62,6 +62,9 @@ export async function mergeShards(dirs: readonly string[], options: MergeOptions
   const found = await existing(options.out);
   if (found?.manifest.key === stageKey(header)) return found;
   const draft = await openDraft(options.out, header);
+  const begun = (await draft.loadState('plan'))?.json; // the key does not hold the plan: sizes follow memory
+  if (begun === undefined || hashJson(begun) !== hashJson(plan))
+    for (const { path } of draft.files) await draft.remove(path);
   await draft.saveState('plan', {}, plan); // first: what is in the draft belongs to this plan, whoever takes it up
   for (const { artifact } of shards) {
     const files = artifact.manifest.files.filter(({ path }) => /^(images|losses)\//.test(path) && !draft.has(path));

@@ -222,6 +222,11 @@ export async function make(
   }
   throwIfCancelled(runtime.signal);
   const native = loadNative(deviceClass(runtime));
+  try {
+    node.stage.check?.(node.config, native);
+  } catch (thrown) {
+    throw toLpldError(thrown); // native errors are plain objects
+  }
   await makeFolder(dirname(dir));
   const draft = await openDraft(dir, prepared.header);
   const meter = startMeter();

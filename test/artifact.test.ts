@@ -70,6 +70,15 @@ describe('publishing', () => {
     expect(existsSync(`${dir}.partial`)).toBe(false);
   });
 
+  test('a final slash puts nothing inside the folder', async () => {
+    const dir = join(scratch(), 'made');
+    const draft = await openDraft(`${dir}//`, header);
+    expect(existsSync(`${dir}.partial`)).toBe(true);
+    await draft.writeJson('a.json', 1);
+    await draft.publish(null);
+    expect(readdirSync(dir).sort()).toEqual(['a.json', 'manifest.json', 'run.json']);
+  });
+
   test('the id does not depend on the folder, the order of writing or run.json', async () => {
     const root = scratch();
     const a = await publish(join(root, 'a'));

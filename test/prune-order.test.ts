@@ -2,7 +2,8 @@
 // then prune, for every way to keep, ratio, last-batch rule and kind of Recipes, over several shards; and for every codec
 // that is not fitted to the records kept.
 
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -92,4 +93,15 @@ test('a store that was pruned before is refused', async () => {
   const error = await refusal(() => prune('thinner', 'thin', { pruneRatio: 0.5 }));
   expect(error.code).toBe('E_MISMATCH');
   expect(error.message).toContain('0.5');
+});
+
+test('a codec that does not exist is refused before a draft of another one is touched', async () => {
+  const begun = join(root, 'begun.partial');
+  await mkdir(begun, { recursive: true });
+  await writeFile(join(begun, 'precious'), '');
+  await expect(relabel('begun', { codec: 'dense:f61' })).rejects.toMatchObject({ code: 'E_CONFIG' });
+  expect(existsSync(join(begun, 'precious'))).toBe(true);
+  await relabel('kept', {});
+  await expect(prune('begun', 'kept', { codec: 'topk:0:mr' })).rejects.toMatchObject({ code: 'E_CONFIG' });
+  expect(existsSync(join(begun, 'precious'))).toBe(true);
 });

@@ -26,8 +26,8 @@ class Features final : public Codec {
                    weight->second.scalar_type() == at::kFloat && bias->second.scalar_type() == at::kFloat,
                Mismatch, "features: expected a basis of weight F32 [", classes, ", D] and bias F32 [", classes, "]");
     width_ = weight->second.size(1);
-    weight_ = weight->second.to(device);
-    bias_ = bias->second.to(device);
+    weight_ = weight->second.to(device).to(at::kDouble);  // no precision of a job touches float64
+    bias_ = bias->second.to(device).to(at::kDouble);
   }
 
   Encoded encode(const Answer& answer, const RecordContext&) const override {
@@ -41,7 +41,7 @@ class Features final : public Codec {
 
   at::Tensor decode(const Encoded& record, const RecordContext&) const override {
     const at::Tensor half = stored(record.rows, "features", at::kHalf, width_, "features");
-    return at::linear(half.to(weight_.device()).to(at::kFloat), weight_, bias_);  // [n, K]
+    return at::linear(half.to(weight_.device()).to(at::kDouble), weight_, bias_).to(at::kFloat);  // [n, K]
   }
 
  private:

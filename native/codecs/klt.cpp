@@ -25,9 +25,13 @@ constexpr uint32_t kDitherPurpose = 6;
 constexpr double kMostSteps = double(1 << 29);
 constexpr double kStateBytes = 4;
 
-TableTensors tables_of(const TensorMap& basis, const std::string& prefix, const std::string& codec) {
-  return {basis_part(basis, prefix + "coefficient", at::kInt, {-1, 3}, codec),
-          basis_part(basis, prefix + "frequency", at::kShort, {-1}, codec)};
+// Vectors are looked at first: a coefficient of a few bytes unfolds into tables of thousands.
+TableTensors tables_of(const TensorMap& basis, const std::string& prefix, int64_t classes, const std::string& codec) {
+  const at::Tensor& rows = basis_part(basis, prefix + "coefficient", at::kInt, {-1, 3}, codec);
+  basis_part(basis, prefix + "vectors", at::kHalf, {rows.size(0), classes}, codec);
+  LPLD_CHECK(rows.size(0) <= classes, Mismatch, codec, ": expected at most ", classes,
+             " coefficients in the basis, received ", rows.size(0));
+  return {rows, basis_part(basis, prefix + "frequency", at::kShort, {-1}, codec)};
 }
 
 // u as whole 2^-24ths, [m, n].
@@ -48,7 +52,7 @@ std::vector<uint32_t> dither(const DitherKey& key, int64_t count) {
 
 Klt::Klt(const TensorMap& basis, const std::string& prefix, int64_t classes, const at::Device& device,
          const std::string& codec)
-    : codec_(codec), tables_(tables_of(basis, prefix, codec), codec), device_(device) {
+    : codec_(codec), tables_(tables_of(basis, prefix, classes, codec), codec), device_(device) {
   const at::Tensor& mean = basis_part(basis, prefix + "mean", at::kFloat, {classes}, codec);
   const at::Tensor& vectors = basis_part(basis, prefix + "vectors", at::kHalf, {kept(), classes}, codec);
   const at::Tensor& step = basis_part(basis, prefix + "step", at::kFloat, {1}, codec);

@@ -133,11 +133,13 @@ Choice choose(const Plan& plan, const KltTarget& target) {
   if (target.goal == KltGoal::Mse) {
     const auto fits = [&](double theta) { return plan.mse(theta, plan.kept(theta)) <= target.value; };
     const int64_t m = plan.kept(bisect(low, high, true, fits));
+    if (m == 0) return {high, 0};
     const double theta = (target.value * plan.classes() - plan.left_out(m)) / double(std::max<int64_t>(1, m));
     return {std::max(low, theta), m};
   }
   const auto fits = [&](double theta) { return plan.bits(theta, plan.kept(theta)) <= target.value; };
   const int64_t m = plan.kept(bisect(low, high, false, fits));
+  if (m == 0) return {high, 0};  // any theta would do: no noise finer than what was asked for
   return {bisect(low, high, false, [&](double theta) { return plan.bits(theta, m) <= target.value; }), m};
 }
 }  // namespace

@@ -9,7 +9,8 @@ at::Tensor class_cosine(const at::Tensor& features, const at::Tensor& labels, in
              "class_cosine: expected features [n, D], labels [n] and K > 0, received ", features.sizes(), ", ",
              labels.sizes(), ", K ", classes);
   const at::Tensor index = labels.cpu().to(at::kLong);
-  const at::Tensor rows = features.cpu().to(at::kDouble);               // [n, D]
+  const at::Tensor rows = features.cpu().to(at::kDouble);  // [n, D]
+  LPLD_CHECK(at::isfinite(rows).all().item<bool>(), Diverged, "class_cosine: expected finite features");
   const at::Tensor length = at::sqrt(at::sum(rows * rows, {1}, true));  // [n, 1]
   const at::Tensor unit = at::where(length.gt(0), rows / length, at::zeros({1}, rows.options()));
   const at::Tensor present = length.view({-1}).gt(0).to(at::kDouble);  // [n] |u|^2

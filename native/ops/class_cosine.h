@@ -7,7 +7,7 @@
 namespace lpld {
 
 // features float [n, D], labels int32 or int64 [n] in [0, K); returns double [K], NaN where a class has fewer than two.
-// Throws E_INTERNAL for other shapes and E_DATA for labels outside [0, K).
+// Throws E_INTERNAL for other shapes, E_DATA for labels outside [0, K), E_DIVERGED for features that are not finite.
 at::Tensor class_cosine(const at::Tensor& features, const at::Tensor& labels, int64_t classes);
 
 }  // namespace lpld

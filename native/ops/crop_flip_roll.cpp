@@ -92,10 +92,10 @@ SynthesisDraws::SynthesisDraws(const at::Tensor& crop, const at::Tensor& flip, c
              crop.sizes(), ", ", flip.sizes(), ", ", roll.sizes());
   const int32_t* box = crop.const_data_ptr<int32_t>();
   for (int64_t i = 0; i < flip.numel(); ++i, box += 4)
-    LPLD_CHECK(
-        box[0] >= 0 && box[1] >= 0 && box[2] > 0 && box[3] > 0 && box[0] + box[2] <= size && box[1] + box[3] <= size,
-        Internal, "crop_flip_roll: expected a crop inside ", size, "x", size, ", received ", box[0], ",", box[1], " ",
-        box[2], "x", box[3]);
+    LPLD_CHECK(box[0] >= 0 && box[1] >= 0 && box[2] > 0 && box[3] > 0 && int64_t{box[0]} + box[2] <= size &&
+                   int64_t{box[1]} + box[3] <= size,
+               Internal, "crop_flip_roll: expected a crop inside ", size, "x", size, ", received ", box[0], ",", box[1],
+               " ", box[2], "x", box[3]);
   this->crop = crop.contiguous().to(device);
   this->flip = flip.contiguous().to(device);
   this->roll = roll.contiguous().to(device);

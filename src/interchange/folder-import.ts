@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { guarded } from '../atomic-file.ts';
-import { checkCancelled, list } from '../datasets/files.ts';
+import { checkCancelled, isFolder, list } from '../datasets/files.ts';
 import { IMAGE_NAME } from '../datasets/image-files.ts';
 import { decodeImage, type ImageEncoding } from '../datasets/images.ts';
 import { openDataset } from '../datasets/index.ts';
@@ -29,7 +29,8 @@ const encodingOf = (path: string): ImageEncoding => (/\.png$/i.test(path) ? 'png
  */
 export async function openImageFolder(dir: string, signal: AbortSignal): Promise<ImageImport> {
   const facts = await openDataset('folder', dir, { classes: null, verify: true, skipUnreadable: false });
-  if (facts.test !== null) refuse(dir, 'one folder per class', 'the images', 'train and test folders');
+  if (facts.test !== null || (await isFolder(join(dir, 'train'))))
+    refuse(dir, 'one folder per class', 'the images', 'a folder train beside or above them');
   const folders = await list(dir, 'folders');
   const paths: string[][] = [];
   for (const folder of folders) {

@@ -82,7 +82,7 @@ export interface LabelFormat {
 /** A foreign set of images, checked. */
 export interface ImageImport {
   /** Channels, class names and constants of the pixels, and the id of the files. */
-  readonly facts: Pick<Dataset, 'channels' | 'classNames' | 'mean' | 'std' | 'id'>;
+  readonly facts: Pick<Dataset, 'channels' | 'classNames' | 'mean' | 'std' | 'id' | 'content'>;
   readonly made: { size: number; ipc: number; encoding: ImageEncoding; classes: readonly number[] };
   /** In order of class and id, with their names in the artifact. */
   readonly files: readonly { readonly name: string; read(): Promise<Uint8Array> }[];

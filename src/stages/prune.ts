@@ -95,6 +95,10 @@ export const prune: Stage = {
     return { bytes: rows * 2 * classes, seconds: 1 };
   },
 
+  check({ prune: { codec } }, native) {
+    if (codec !== null) native.codecNeeds(codec);
+  },
+
   async run(context) {
     const { config, inputs, draft, progress, runtime } = context;
     await using store = await LabelStore.open(inputs.labels!);

@@ -23,7 +23,7 @@ export async function takeReal(context: StageContext): Promise<Summary> {
   const { train } = dataset!;
   const byClass: number[][] = facts.classNames.map(() => []);
   for (const [index, label] of train.labels.entries()) byClass[label]!.push(index);
-  const classes = (wanted ?? [...byClass.keys()]).slice().sort((a, b) => a - b);
+  const classes = [...new Set(wanted ?? byClass.keys())].sort((a, b) => a - b);
   const chosen = new Map<number, { classId: number; id: number }>();
   for (const classId of classes) {
     const members = byClass[classId] ?? [];

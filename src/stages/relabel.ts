@@ -87,6 +87,10 @@ export const relabel: Stage = {
     return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows * (1 + ensemble.length), precision) };
   },
 
+  check({ relabel: { codec } }, native) {
+    native.codecNeeds(codec);
+  },
+
   async run(context) {
     const { config, native, runtime, inputs, draft, progress } = context;
     const o = config.relabel;
@@ -132,7 +136,7 @@ export const relabel: Stage = {
     const wanted = writer.remaining(plan.recordIds);
     const offset = plan.recordIds.length - wanted.length;
     const bytesPerRecord = plan.batch * facts.classNames.length * 4;
-    let agreed = 0;
+    let [agreed, made] = [0, 0]; // rows
     progress.start(plan.recordIds.length, 'record', 'soft labels');
     progress.update(offset);
     await inSegments({
@@ -157,6 +161,7 @@ export const relabel: Stage = {
           (p) => progress.update(offset + first + p.done),
         );
         agreed += result.agreement * recipes.index.shape[0]!;
+        made += recipes.index.shape[0]!;
         await writer.append({
           recordIds,
           offset: recipes.offset,
@@ -170,7 +175,6 @@ export const relabel: Stage = {
       save: async () => {},
     });
     await writer.finish();
-    const made = wanted.length * plan.batch;
     if (made > 0) await draft.note({ teacherAgreement: agreed / made });
     progress.finish();
     store.dispose();

@@ -78,4 +78,6 @@ export interface Stage {
   /** Writes the artifact's files into the draft; what it returns is published with them. */
   run(context: StageContext): Promise<Summary>;
   estimate(config: Config, counts: Counts): Estimate;
+  /** Refuses what only native code can judge, before a draft is touched. @throws {LpldError} E_CONFIG */
+  check?(config: Config, native: NativeBinding): void;
 }

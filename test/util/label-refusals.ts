@@ -150,4 +150,20 @@ export const LABEL_REFUSALS: Refusal[] = [
     'E_DIVERGED',
     () => encode({ ...coding('features'), basis: head }, { logits: zeros.logits, features: f32([2, 1], [0, 70_000]) }),
   ],
+  [
+    'a basis of more coefficients than classes',
+    'E_MISMATCH',
+    () => {
+      const two = plainBasis([flatTable(0, [2048]), flatTable(0, [1024])]);
+      const basis = {
+        ...two,
+        mean: f32([1], [0]),
+        vectors: { ...two.vectors!, shape: [2, 1], data: new Uint8Array(4) },
+      };
+      return decode(
+        { ...codingSpec('klt:24', 1, 1), basis },
+        { tensors: {}, blobs: { data: u8([1], [0]), offset: i64([2], [0, 1]) } },
+      );
+    },
+  ],
 ];
