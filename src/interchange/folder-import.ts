@@ -30,7 +30,7 @@ const encodingOf = (path: string): ImageEncoding => (/\.png$/i.test(path) ? 'png
 export async function openImageFolder(dir: string, signal: AbortSignal): Promise<ImageImport> {
   const facts = await openDataset('folder', dir, { classes: null, verify: true, skipUnreadable: false });
   if (facts.test !== null || (await isFolder(join(dir, 'train'))))
-    refuse(dir, 'one folder per class', 'the images', 'a folder train beside or above them');
+    refuse(dir, 'one folder per class', 'the images', 'train and test folders');
   const folders = await list(dir, 'folders');
   const paths: string[][] = [];
   for (const folder of folders) {

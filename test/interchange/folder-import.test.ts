@@ -126,6 +126,8 @@ describe('a folder that is no distilled set names the file', () => {
     const both = scratch();
     for (const part of ['train', 'val']) cpSync(dir, join(both, part), { recursive: true });
     expect(await badData(both, () => bringIn(both))).toMatch(/train and test folders/);
+    rmSync(join(both, 'val'), { recursive: true });
+    expect(await badData(both, () => bringIn(both))).toMatch(/train and test folders/); // also a split without the other half
   });
 
   test('a folder of images for a format of images is one too many, none for labels one too few', async () => {
