@@ -63,6 +63,20 @@ TeacherHandles teachers_of(const Napi::Value& value) {
   return out;
 }
 
+// The same and a store that fits each of them: (models, store, ...).
+struct TeachersAndStore {
+  TeacherHandles teachers;
+  std::shared_ptr<ImageStore> store;
+};
+TeachersAndStore teachers_and_store_of(const Napi::CallbackInfo& info) {
+  TeacherHandles teachers = teachers_of(info[0]);
+  auto& handle = StoreHandle::of(info[1]);
+  const auto store = handle.idle();
+  for (const auto& model : teachers.models) check_fit(*model, *store);
+  teachers.lives.push_back(handle.life());
+  return {std::move(teachers), store};
+}
+
 Ensemble to_ensemble(const std::string& name) {
   LPLD_CHECK(name == "mean" || name == "norm-mean", Internal, "expected mean or norm-mean for ensemble, received ",
              name);
@@ -97,11 +111,7 @@ void check_answer(const Answer& answer, int64_t rows, int64_t classes) {
 
 Napi::Value js_answer(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
-    TeacherHandles teachers = teachers_of(info[0]);
-    auto& handle = StoreHandle::of(info[1]);
-    const auto store = handle.idle();
-    for (const auto& model : teachers.models) check_fit(*model, *store);
-    teachers.lives.push_back(handle.life());
+    const auto [teachers, store] = teachers_and_store_of(info);
     const Fields f(info[2], "answer spec");
     const AnswerSpec spec{to_execution(f),
                           to_recipes(f.object("recipes")),
@@ -111,7 +121,9 @@ Napi::Value js_answer(const Napi::CallbackInfo& info) {
                           f.boolean("features")};
     return start(
         info, teachers.lives, info[3],
-        [models = teachers.models, store, spec](const JobContext& job) { return answer(models, *store, spec, job); },
+        [models = teachers.models, store = store, spec](const JobContext& job) {
+          return answer(models, *store, spec, job);
+        },
         [](Napi::Env env, Napi::Object& out, const Answer& result) {
           out.Set("logits", from_tensor(env, result.logits));
           out.Set("features", result.features.defined() ? Napi::Value(from_tensor(env, result.features)) : env.Null());
@@ -121,11 +133,7 @@ Napi::Value js_answer(const Napi::CallbackInfo& info) {
 
 Napi::Value js_label(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
-    TeacherHandles teachers = teachers_of(info[0]);
-    auto& handle = StoreHandle::of(info[1]);
-    const auto store = handle.idle();
-    for (const auto& model : teachers.models) check_fit(*model, *store);
-    teachers.lives.push_back(handle.life());
+    const auto [teachers, store] = teachers_and_store_of(info);
     const Fields f(info[2], "label spec");
     const LabelSpec spec{to_execution(f),
                          to_recipes(f.object("recipes")),
@@ -136,7 +144,9 @@ Napi::Value js_label(const Napi::CallbackInfo& info) {
                          f.boolean("hashPixels")};
     return start(
         info, teachers.lives, info[3],
-        [models = teachers.models, store, spec](const JobContext& job) { return label(models, *store, spec, job); },
+        [models = teachers.models, store = store, spec](const JobContext& job) {
+          return label(models, *store, spec, job);
+        },
         [](Napi::Env env, Napi::Object& out, const LabelResult& result) {
           set_records(env, out, result.labels);
           out.Set("agreement", result.agreement);

@@ -9,15 +9,8 @@ import { type Artifact, openArtifact, openDraft } from '../src/artifact.ts';
 import { type LabelHeader, type LabelRecords, LabelStore, LabelWriter } from '../src/labels.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
 import { dice, mutate, refusal, scratch } from './util/hostile.ts';
+import { labelStage as stage } from './util/label-stage.ts';
 
-const stage = {
-  stage: 'relabel',
-  stageVersion: 1,
-  config: {},
-  inputs: {},
-  deviceClass: 'cpu',
-  precision: 'fp32',
-} as const;
 const header: LabelHeader = {
   codec: 'some:blobs',
   recipes: 'derived',

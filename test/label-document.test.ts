@@ -15,19 +15,12 @@ import { halfBits } from './reference/half.ts';
 import { codingSpec, decode, encode, fitBasis } from './util/codes.ts';
 import { scratch } from './util/hostile.ts';
 import { openModel } from './util/jobs.ts';
+import { labelStage as stage } from './util/label-stage.ts';
 import { native } from './util/native.ts';
 import { pythonWith, withoutPython } from './util/python.ts';
 import { f32, symmetric } from './util/tensors.ts';
 
 const document = readFileSync(new URL('../docs/label-format.md', import.meta.url), 'utf8');
-const stage = {
-  stage: 'relabel',
-  stageVersion: 1,
-  config: {},
-  inputs: {},
-  deviceClass: 'cpu',
-  precision: 'fp32',
-} as const;
 
 /** The section under a heading of the document. */
 function section(heading: string): string {

@@ -10,16 +10,9 @@ import type { LabelsIndex, ShardEntry } from '../src/label-format.ts';
 import { LabelStore, shardFile } from '../src/labels.ts';
 import { arrayOf } from '../src/tensor.ts';
 import { dice, scratch } from './util/hostile.ts';
+import { labelStage as stage } from './util/label-stage.ts';
 
 const GIB = 2 ** 30;
-const stage = {
-  stage: 'relabel',
-  stageVersion: 1,
-  config: {},
-  inputs: {},
-  deviceClass: 'cpu',
-  precision: 'fp32',
-} as const;
 
 /** Tensors of a sparse shard, in file order: what is written, the rest is a hole. */
 type Sparse = readonly {

@@ -9,16 +9,9 @@ import type { Recipes } from '../src/native.ts';
 import { readHeader, readSafetensors, safetensorsChunks } from '../src/safetensors.ts';
 import { arrayOf, type TensorMap, type TensorView, tensor } from '../src/tensor.ts';
 import { badData, dice, refusal, scratch } from './util/hostile.ts';
+import { labelStage as stage } from './util/label-stage.ts';
 
 const K = 5;
-const stage = {
-  stage: 'relabel',
-  stageVersion: 1,
-  config: {},
-  inputs: {},
-  deviceClass: 'cpu',
-  precision: 'fp32',
-} as const;
 const base: LabelHeader = {
   codec: 'dense:f16',
   recipes: 'explicit',
