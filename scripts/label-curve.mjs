@@ -3,9 +3,10 @@
 // on each. Every point is three commands of the CLI (relabel, train, evaluate) into a folder of its own, so that a second
 // call with the same flags goes on where the first stopped; a point made with the same flags is read from its point.json. Bytes are those of all files of the store, basis included.
 //   node scripts/label-curve.mjs --config PRESET --teacher T --images I --out DIR [--points POINTS.json] [--only NAME,...]
-//     [--students 3] [--seed 0] [--threads 1] [--set KEY=VALUE ...]
-// Writes DIR/curve.json and DIR/curve.md after each point. A point is {name, series, relabel, train}: flags of the two stages;
-// `relabel` is null where the targets are hard.
+//     [--students 3] [--seeds 0,1,2] [--threads 1] [--set KEY=VALUE ...]
+// Every seed makes labels and students of its own, which are pooled (label-curve-page.mjs); --seed N is --seeds N. Writes
+// DIR/curve.json, .md, .html and .svg after each point. A point is {name, series, relabel, train}: flags of the two stages;
+// `relabel` is null where the targets are hard. Seed 0 lies in DIR/NAME, others below it.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,6 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { LabelStore, openArtifact } from '../dist/index.js';
+import { meanAndStd, pointFolder, pooled, teacherLevel, writePage } from './label-curve-page.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CLI = join(ROOT, 'dist/cli.js');
@@ -28,6 +30,7 @@ const { values: flags } = parseArgs({
     only: { type: 'string' },
     students: { type: 'string', default: '3' },
     seed: { type: 'string', default: '0' },
+    seeds: { type: 'string' },
     threads: { type: 'string', default: '1' },
     set: { type: 'string', multiple: true, default: [] },
   },
@@ -37,6 +40,12 @@ for (const name of ['config', 'teacher', 'images', 'out'])
     console.error(`expected --${name} but received nothing`);
     process.exit(2);
   }
+
+const seeds = (flags.seeds ?? flags.seed).split(',');
+if (new Set(seeds).size < seeds.length || seeds.some((seed) => !/^\d+$/.test(seed))) {
+  console.error(`expected different whole numbers for --seeds but received ${flags.seeds ?? flags.seed}`);
+  process.exit(2);
+}
 
 /** The points to make, in the order of the file; --only chooses some. */
 function wantedPoints() {
@@ -48,9 +57,9 @@ function wantedPoints() {
   process.exit(2);
 }
 
-function cli(stage, args) {
+function cli(stage, seed, args) {
   const settings = flags.set.flatMap((setting) => ['--set', setting]);
-  const common = ['--config', flags.config, '--seed', flags.seed, '--threads', flags.threads, '--quiet', '--json'];
+  const common = ['--config', flags.config, '--seed', seed, '--threads', flags.threads, '--quiet', '--json'];
   execFileSync(process.execPath, [CLI, stage, ...common, ...settings, ...args], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
@@ -65,38 +74,46 @@ async function contents(dir) {
   return { codec: store.index.codec, records: store.numRecords, ...bytes };
 }
 
-/** Makes what is missing of a point. @returns its row of the table */
-async function measure({ name, series, relabel, train }) {
-  const at = (part) => join(flags.out, name, part);
+/** Makes what is missing of a point with a seed. @returns its row of the table */
+async function measure({ name, series, relabel, train }, seed) {
+  const at = (part) => join(flags.out, pointFolder(name, seed), part);
   const images = ['--images', flags.images];
-  if (relabel !== null) cli('relabel', [...relabel, '--teacher', flags.teacher, ...images, '--out', at('labels')]);
+  if (relabel !== null)
+    cli('relabel', seed, [...relabel, '--teacher', flags.teacher, ...images, '--out', at('labels')]);
   const labels = relabel === null ? [] : ['--labels', at('labels')];
   // A store is never pruned again here; the hard control has the Recipes of the full plan.
-  cli('train', [...train, ...images, ...labels, '--set', `train.students=${flags.students}`, '--out', at('students')]);
-  cli('evaluate', ['--students', at('students'), '--out', at('score')]);
+  const students = ['--set', `train.students=${flags.students}`, '--out', at('students')];
+  cli('train', seed, [...train, ...images, ...labels, ...students]);
+  cli('evaluate', seed, ['--students', at('students'), '--out', at('score')]);
   const { runs } = JSON.parse(readFileSync(join(at('score'), 'evaluation.json'), 'utf8'));
   const top1 = runs.map((run) => 100 * run.top1);
-  const mean = top1.reduce((sum, value) => sum + value, 0) / top1.length;
-  const variance = top1.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (top1.length - 1);
   const store = relabel === null ? { codec: 'hard', records: 0, file: 0 } : await contents(at('labels'));
-  return { name, series, relabel, train, ...store, top1, mean, std: top1.length > 1 ? Math.sqrt(variance) : null };
+  return { name, series, relabel, train, ...store, top1, ...meanAndStd(top1) };
 }
 
-/** A point's row, from its folder where it was made with these flags. */
-async function kept(point) {
-  const { config, teacher, images, students, seed, set } = flags;
+/** A point's row with a seed, from its folder where it was made with these flags. */
+async function kept(point, seed) {
+  const { config, teacher, images, students, set } = flags;
   const made = JSON.stringify({ point, config, teacher, images, students, seed, set });
-  const file = join(flags.out, point.name, 'point.json');
+  const file = join(flags.out, pointFolder(point.name, seed), 'point.json');
   if (existsSync(file)) {
     const found = JSON.parse(readFileSync(file, 'utf8'));
     if (found.made === made) return found.row;
   }
-  const row = await measure(point);
+  const row = await measure(point, seed);
   writeFileSync(file, `${JSON.stringify({ made, row })}\n`);
   return row;
 }
 
-const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
+function commitOf() {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
+  } catch {
+    return 'unknown'; // a package has no history
+  }
+}
+
+const commit = commitOf();
 const machine = {
   cpu: cpus()[0]?.model ?? 'unknown',
   cores: cpus().length,
@@ -123,11 +140,16 @@ function markdown(rows) {
 }
 
 const rows = [];
+const about = `${flags.config}, ${flags.students} students of seed ${seeds.join(', ')} a point, commit ${commit}`;
+const texts = { title: 'Accuracy against label bytes', about, levels: await teacherLevel(flags.teacher) };
 for (const point of wantedPoints()) {
-  const row = await kept(point);
+  const made = [];
+  for (const seed of seeds) made.push({ seed, row: await kept(point, seed) });
+  const row = pooled(made);
   rows.push(row);
   writeFileSync(join(flags.out, 'curve.json'), `${JSON.stringify({ flags, machine, commit, rows }, null, 1)}\n`);
   writeFileSync(join(flags.out, 'curve.md'), markdown(rows));
+  writePage(join(flags.out, 'curve'), rows, texts);
   console.log(
     `${row.name}: ${row.file} bytes, ${row.mean.toFixed(2)} (${row.top1.map((v) => v.toFixed(2)).join(', ')})`,
   );

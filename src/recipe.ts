@@ -206,15 +206,6 @@ const ROW_FIELDS = [
   'lambda',
 ] as const satisfies (keyof Recipes)[];
 
-/** Recipes whose row fields come from `field`, with the given offset. */
-function assemble(offset: Int32Array, field: (name: (typeof ROW_FIELDS)[number]) => TensorView): Recipes {
-  const rows = Object.fromEntries(ROW_FIELDS.map((name) => [name, field(name)])) as Record<
-    (typeof ROW_FIELDS)[number],
-    TensorView
-  >;
-  return { offset: tensor('I32', [offset.length], offset), ...rows };
-}
-
 /**
  * Batches s0 .. s1 of some Recipes; rows share memory with the original.
  *
@@ -226,36 +217,9 @@ export function sliceRecipes(recipes: Recipes, s0: number, s1: number): Recipes 
     throw new LpldError('E_INTERNAL', expected(`a range within 0..${all.length - 1}`, 'batches', `${s0}..${s1}`));
   const [first, last] = [all[s0]!, all[s1]!];
   const offset = all.slice(s0, s1 + 1).map((row) => row - first);
-  return assemble(offset, (name) => rowsOf(recipes[name], first, last));
-}
-
-/**
- * The batches of several Recipes, one after the other; copies.
- *
- * @param parts - at least one
- * @throws {LpldError} E_INTERNAL if there is none
- */
-export function concatRecipes(parts: readonly Recipes[]): Recipes {
-  const head = parts[0];
-  if (head === undefined) throw new LpldError('E_INTERNAL', expected('at least one part', 'recipes', 0));
-  const lengths = parts.flatMap(({ offset }) => {
-    const at = arrayOf(offset, 'I32');
-    return Array.from(at.subarray(1), (end, s) => end - at[s]!);
-  });
-  const offset = offsets(lengths);
-  const rows = offset[lengths.length]!;
-  return assemble(offset, (name) => {
-    const { dtype, shape } = head[name];
-    return { dtype, shape: [rows, ...shape.slice(1)], data: joinBytes(parts.map((part) => part[name].data)) };
-  });
-}
-
-function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
-  const out = new Uint8Array(parts.reduce((n, part) => n + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
+  const rows = Object.fromEntries(ROW_FIELDS.map((name) => [name, rowsOf(recipes[name], first, last)])) as Record<
+    (typeof ROW_FIELDS)[number],
+    TensorView
+  >;
+  return { offset: tensor('I32', [offset.length], offset), ...rows };
 }

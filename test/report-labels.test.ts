@@ -93,7 +93,13 @@ describe('the accuracy chart', () => {
 
   test('curves have a legend, a colour and every point of theirs, and follow the theme', () => {
     const points = (top1: number) =>
-      [1, 2, 3].map((i) => ({ name: `p${i}`, bytes: 10 ** i, top1: top1 + i / 100, std: 0.01 }));
+      [1, 2, 3].map((i) => ({
+        name: `p${i}`,
+        bytes: 10 ** i,
+        top1: top1 + i / 100,
+        std: 0.01,
+        line: i < 3 ? 'a' : 'b',
+      }));
     const svg = curveChart(
       [
         { name: 'plain', points: points(0.5) },
@@ -103,10 +109,13 @@ describe('the accuracy chart', () => {
     );
     for (const text of ['plain', 'ours', '10 B', '10 kB']) expect(svg).toContain(`>${text}</text>`);
     for (const color of ['c1', 'c2']) {
-      expect(svg).toMatch(new RegExp(`<path [^>]*d="M[^"]*L[^"]*L[^"]*"[^>]*stroke="var\\(--${color}\\)"`));
-      expect(
-        svg.match(new RegExp(`<(path|g|circle|rect)[^>]*fill="var\\(--${color}\\)"`, 'g'))!.length,
-      ).toBeGreaterThanOrEqual(3);
+      const lines = svg.match(
+        new RegExp(`<path d="M[^"L]*L[^"]*" fill="none"[^>]*stroke="var\\(--${color}\\)" stroke-width="1.5"`, 'g'),
+      );
+      expect(lines, 'the two points of line a are joined, the third is not').toHaveLength(1);
+      expect(lines![0]!.match(/L/g)).toHaveLength(1);
+      const marks = svg.match(new RegExp(`transform="matrix[^>]*fill="var\\(--${color}\\)"`, 'g'));
+      expect(marks).toHaveLength(3);
     }
     expect(svg).not.toMatch(/NaN|Infinity|#0000[01]/);
   });

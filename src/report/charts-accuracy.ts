@@ -23,27 +23,35 @@ export interface AccuracyPoint {
   readonly std: number; // 0 for a single run
 }
 
+/** A point of a curve; those of one series and equal `line` are joined. */
+export interface CurvePoint extends AccuracyPoint {
+  readonly line: string;
+}
+
 export interface Level {
   readonly name: string;
   readonly top1: number;
 }
 
-export interface AccuracySeries {
+interface Series<Point> {
   readonly name: string;
-  readonly points: readonly AccuracyPoint[];
+  readonly points: readonly Point[];
 }
+
+export type CurveSeries = Series<CurvePoint>;
 
 /** Points of their own colours with their names beside them: the run of a report and those it is compared with. */
 export function accuracyChart(points: readonly AccuracyPoint[], levels: readonly Level[]): string {
   const series = points.map((point) => ({ name: point.name, points: [point] }));
-  return accuracySvg(series, levels, false);
+  return accuracySvg(series, levels, null);
 }
 
-/** Curves, a colour and a symbol each, with a legend above: points in order of their bytes, joined by lines. */
-export function curveChart(series: readonly AccuracySeries[], levels: readonly Level[]): string {
-  return accuracySvg(series, levels, true);
+/** Curves, a colour and a symbol a series, with a legend above: points joined by lines in order of their bytes. */
+export function curveChart(series: readonly CurveSeries[], levels: readonly Level[]): string {
+  return accuracySvg(series, levels, series.flatMap(joints));
 }
 
+const colorOf = (i: number): string => PALETTE[i % PALETTE.length]!;
 const percent = (share: number): number => 100 * share;
 const short = (name: string): string => {
   const characters = [...name];
@@ -66,7 +74,13 @@ interface Frame {
   y(top1: number): number;
 }
 
-function accuracySvg(series: readonly AccuracySeries[], levels: readonly Level[], curves: boolean): string {
+/** @param lines - of curves; null for single points, which have names instead of a legend */
+function accuracySvg(
+  series: readonly Series<AccuracyPoint>[],
+  levels: readonly Level[],
+  lines: readonly object[] | null,
+): string {
+  const curves = lines !== null;
   const points = series.flatMap((one) => one.points);
   const bytes = points.map((point) => point.bytes);
   const decade = (value: number): number => Math.floor(Math.log10(value) + 1e-9);
@@ -90,8 +104,9 @@ function accuracySvg(series: readonly AccuracySeries[], levels: readonly Level[]
       left: LEFT - 8,
       top: 4,
       width: WIDTH - LEFT,
-      itemGap: 20,
-      itemWidth: 18,
+      itemGap: 28,
+      itemWidth: 14,
+      data: series.map(({ name }) => name),
       textStyle: { color: INK },
     },
     xAxis: axis('bytes of soft labels', {
@@ -108,6 +123,7 @@ function accuracySvg(series: readonly AccuracySeries[], levels: readonly Level[]
       axisLabel: { color: MUTED, formatter: (value: number) => formatNumber(value) },
     }),
     series: [
+      ...(lines ?? []),
       ...series.map((one, i) => marks(one, i, curves)),
       overlay(curves ? [] : names(points, frame), 4),
       overlay([...bars(series, frame, curves), ...levelLines(levels, frame)], 1),
@@ -116,32 +132,44 @@ function accuracySvg(series: readonly AccuracySeries[], levels: readonly Level[]
 }
 
 /** Rows the legend takes, by estimated widths. */
-function legendRows(series: readonly AccuracySeries[]): number {
+function legendRows(series: readonly Series<unknown>[]): number {
   let [rows, at] = [1, 0];
   for (const { name } of series) {
-    const width = textWidth(name) + 45;
+    const width = textWidth(name) + 47;
     if (at > 0 && at + width > WIDTH - LEFT) [rows, at] = [rows + 1, 0];
     at += width;
   }
   return rows;
 }
 
-function marks({ name, points }: AccuracySeries, i: number, joined: boolean): object {
-  const color = PALETTE[i % PALETTE.length]!;
-  const sorted = [...points].sort((a, b) => a.bytes - b.bytes);
+function marks({ name, points }: Series<AccuracyPoint>, i: number, curves: boolean): object {
   return {
-    type: joined ? 'line' : 'scatter',
+    type: 'scatter',
     name,
     silent: true,
-    symbol: joined ? SYMBOLS[i % SYMBOLS.length] : 'circle',
-    symbolSize: joined ? 8 : 11,
-    showSymbol: true,
-    showAllSymbol: true,
+    symbol: curves ? SYMBOLS[i % SYMBOLS.length] : 'circle',
+    symbolSize: curves ? 9 : 11,
     z: 3,
-    data: sorted.map((point) => [point.bytes, percent(point.top1)]),
-    lineStyle: { color, width: 1.5 },
-    itemStyle: { color, borderColor: PAPER, borderWidth: joined ? 1 : 1.5, opacity: 1 },
+    data: points.map((point) => [point.bytes, percent(point.top1)]),
+    itemStyle: { color: colorOf(i), borderColor: PAPER, borderWidth: curves ? 1 : 1.5, opacity: 1 },
   };
+}
+
+/** The lines of a series, in its colour. */
+function joints({ points }: CurveSeries, i: number): object[] {
+  const keys = [...new Set(points.map(({ line: key }) => key))];
+  const joined = keys.filter((key) => points.filter((point) => point.line === key).length > 1);
+  return joined.map((key) => ({
+    type: 'line',
+    silent: true,
+    showSymbol: false,
+    z: 2,
+    data: points
+      .filter((point) => point.line === key)
+      .sort((a, b) => a.bytes - b.bytes)
+      .map((point) => [point.bytes, percent(point.top1)]),
+    lineStyle: { color: colorOf(i), width: 1.5 },
+  }));
 }
 
 /** Shapes in px, whatever the axes. */
@@ -163,14 +191,14 @@ const text = (x: number, y: number, content: string, fill: string, side: 'left' 
   },
 });
 
-function bars(series: readonly AccuracySeries[], frame: Frame, coloured: boolean): object[] {
+function bars(series: readonly Series<AccuracyPoint>[], frame: Frame, coloured: boolean): object[] {
   const cap = 5;
   return series.flatMap(({ points }, i) =>
     points
       .filter(({ std }) => std > 0)
       .flatMap(({ bytes, top1, std }) => {
         const [x, low, high] = [frame.x(bytes), frame.y(Math.max(0, top1 - std)), frame.y(Math.min(1, top1 + std))];
-        const color = coloured ? PALETTE[i % PALETTE.length]! : MUTED;
+        const color = coloured ? colorOf(i) : MUTED;
         const ends = [low, high].map((y) => line([[x - cap, y], [x + cap, y]], color)); // biome-ignore format: a cap
         return [line([[x, low], [x, high]], color), ...ends]; // biome-ignore format: a bar
       }),

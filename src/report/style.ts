@@ -1,11 +1,14 @@
 // The style sheet of report.html: one column, system fonts, light and dark by the reader's preference. The chart colours
 // c1 to c6 are told apart by colour-blind readers (Okabe and Ito's palette, lightened for dark).
 
-export const STYLE = `
-:root { color-scheme: light dark; --ink: #1b1f24; --muted: #667079; --rule: #e3e6ea; --paper: #ffffff; --panel: #f6f7f9;
+/** The variables that charts and pages take their colours from. */
+export const THEME = `:root { color-scheme: light dark; --ink: #1b1f24; --muted: #667079; --rule: #e3e6ea; --paper: #ffffff; --panel: #f6f7f9;
   --c1: #0072b2; --c2: #d55e00; --c3: #009e73; --c4: #cc79a7; --c5: #b58900; --c6: #56b4e9; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --muted: #9aa4ae; --rule: #31373e; --paper: #15181c;
-  --panel: #1d2126; --c1: #58b0ea; --c2: #ff9a4d; --c3: #3fd0a4; --c4: #e5a3c8; --c5: #e3bf4a; --c6: #8fd3ff; } }
+  --panel: #1d2126; --c1: #58b0ea; --c2: #ff9a4d; --c3: #3fd0a4; --c4: #e5a3c8; --c5: #e3bf4a; --c6: #8fd3ff; } }`;
+
+export const STYLE = `
+${THEME}
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
