@@ -60,10 +60,9 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   const at::Device device(teacher.options.device);
   apply(spec.execution);
-  teacher.prepare(/*training=*/false, dtype);
   SynthesisSegment segment(spec, int64_t(teacher.norms.size()), device);
   MatchTap tap(teacher, spec, device);
-  const Pass pass(teacher, /*training=*/false, dtype, &tap);
+  const Pass pass = Pass::tapped(teacher, dtype, tap);
   const int64_t steps = spec.lr.numel(), groups = spec.groups;
 
   const auto iterate = [&] {

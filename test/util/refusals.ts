@@ -236,6 +236,11 @@ export const OP_REFUSALS: Refusal[] = [
   ['an image of no pixels', 'E_INTERNAL', () => ops().resizeBilinear(u8([0, 1, 1], []), 1, 1)],
   ['an image of two channels', 'E_INTERNAL', () => ops().resizeBilinear(u8([1, 1, 2], [0, 0]), 1, 1)],
   ['a size of 0', 'E_INTERNAL', () => ops().resizeBilinear(pixel, 0, 1)],
+  [
+    'pixels that are no numbers',
+    'E_INTERNAL',
+    ({ model }) => ops().forward(model, f32([1, 1, 8, 8], new Array(64).fill(Number.NaN)), 'fp32'),
+  ],
   ['a size of 65536', 'E_INTERNAL', () => ops().resizeBilinear(pixel, 1, 65_536)],
   ['a short counter', 'E_INTERNAL', () => ops().philox(any([1]), [0, 0])],
   ['a text for a counter', 'E_INTERNAL', () => ops().philox(any('0000'), [0, 0])],
