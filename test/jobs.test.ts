@@ -81,6 +81,18 @@ describe('progress', () => {
     expect(seen.at(-1)!.loss).toSatisfy(Number.isFinite);
   });
 
+  test('a job that ends while its listener is busy still reports its end, once', async () => {
+    const seen: JobProgress[] = [];
+    const steps = 500;
+    await native().train(openModel(), openStore(), trainSpec(steps), (progress) => {
+      seen.push(progress);
+      if (seen.length === 1) block(1500);
+    }).promise;
+    expect(seen[0]!.done).toBeLessThan(steps); // else nothing is tested here
+    expect(seen.filter(({ done }) => done === steps)).toHaveLength(1);
+    expect(seen.at(-1)).toMatchObject({ done: steps, total: steps, loss: expect.closeTo(0, 0) });
+  });
+
   test('a slow listener skips steps instead of queueing them, and timers fire between its calls', async () => {
     const calls: number[] = [];
     let timerAt = Number.POSITIVE_INFINITY;

@@ -116,6 +116,11 @@ describe('single parts', () => {
     ['a crop past the edge', [5, 0, 5, 9]],
     ['an empty crop', [0, 0, 0, 9]],
     ['a negative corner', [0, -1, 9, 9]],
+    ['a corner below the edge', [9, 0, 1, 1]],
+    ['a top and height whose sum is no int32', [2 ** 31 - 1, 0, 1, 9]],
+    ['a left and width whose sum is no int32', [0, 2 ** 31 - 9, 9, 9]],
+    ['a height that no int32 adds to', [1, 0, 2 ** 31 - 1, 9]],
+    ['a width that no int32 adds to', [0, 8, 9, 2 ** 31 - 8]],
   ])('refuses %s', (_what, crop) => {
     expect(() => run(f64, x, x, [{ ...whole, crop }, whole])).toThrow(expect.objectContaining({ code: 'E_INTERNAL' }));
   });
