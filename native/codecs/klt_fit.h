@@ -16,7 +16,8 @@ struct KltTarget {
   double least;  // theta asked for at least: where rows are differences of logits, what float32 holds of those
 };
 
-// rows: double [N, K]. The tensors of Klt (klt.h), and theta; theta is 0 where the sample does not vary.
+// rows: double [N, K]. The tensors of Klt (klt.h), and theta. Rows that differ by no more than float32 rounds their mean
+// keep nothing; where nothing is kept, theta is no finer than the error asked for or the largest eigenvalue.
 struct KltFit {
   TensorMap tensors;
   double theta;

@@ -135,6 +135,12 @@ export const RECIPE_REFUSALS: Refusal[] = [
   ['a negative image', 'E_DATA', (h) => replay(h, { index: i32([4], [0, -1, 2, 3]) })],
   ['a partner outside the batch', 'E_DATA', (h) => replay(h, { mixIndex: i32([4], [0, 2, 0, 1]) })],
   ['a crop outside the image', 'E_DATA', (h) => replay(h, { crop: i32([4, 4], rows(BOX, 6, 9)) })],
+  [
+    'a crop whose top and height are no int32',
+    'E_DATA',
+    (h) => replay(h, { crop: i32([4, 4], rows(BOX, 4, 2 ** 31 - 1)) }),
+  ],
+  ['a mix box whose width is no int32', 'E_DATA', (h) => replay(h, { mixBox: i32([4, 4], rows(BOX, 5, 2 ** 31 - 1)) })],
   ['a crop of no rows', 'E_DATA', (h) => replay(h, { crop: i32([4, 4], rows(BOX, 2, 0)) })],
   ['a cutout outside the input', 'E_DATA', (h) => replay(h, { cutout: i32([4, 4], rows(BOX, 4, 1)) })],
   ['a mix box outside the input', 'E_DATA', (h) => replay(h, { mixBox: i32([4, 4], rows(BOX, 4, 1)) })],
