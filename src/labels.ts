@@ -225,9 +225,7 @@ export class LabelStore {
   }
 
   async #file(shard: Shard): Promise<SafetensorsFile> {
-    const found = this.#open.get(shard.path);
-    const file = found ?? (await SafetensorsFile.open(shard.path));
-    if (found === undefined) checkShard(file.header, shard.entry, this.index.recipes, shard.path);
+    const file = this.#open.get(shard.path) ?? (await this.#reopen(shard));
     this.#open.delete(shard.path);
     this.#open.set(shard.path, file);
     if (this.#open.size > OPEN_SHARDS) {
@@ -236,6 +234,18 @@ export class LabelStore {
       await oldest.close();
     }
     return file;
+  }
+
+  /** Opens a shard to read labels: it may have changed since the store was opened. */
+  async #reopen({ path, entry }: Shard): Promise<SafetensorsFile> {
+    const file = await SafetensorsFile.open(path);
+    try {
+      checkShard(file.header, entry, this.index.recipes, path);
+      return file;
+    } catch (thrown) {
+      await file.close();
+      throw thrown;
+    }
   }
 }
 

@@ -46,14 +46,13 @@ export async function takeReal(context: StageContext): Promise<Summary> {
     const here = indices.subarray(first, first + TOGETHER);
     if (here.every((index) => draft.has(nameOf(index)))) continue; // of an interrupted run
     const transform = { resize: 'exact' as const, size, centerCrop: 0 };
-    const store = await loadStore(context, train, facts.channels, transform, here);
+    using store = await loadStore(context, train, facts.channels, transform, here);
     const files: [string, Uint8Array][] = [];
     for (const [position, index] of here.entries()) {
       const bytes = await encodeImage(store.image(position).data, size, size, facts.channels, encoding);
       files.push([nameOf(index), bytes]);
       progress.update(first + position + 1);
     }
-    store.dispose();
     await draft.writeFiles(files);
   }
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc, encoding }));
