@@ -143,14 +143,21 @@ export async function openImages(
   if (typeof store !== 'number') return wholeSource(store);
   const [needed, budget] = [formatBytes(store), formatBytes(runtime.memory)];
   progress.log(`streaming: ${split.count} images take about ${needed} of pixels, the memory budget is ${budget}`);
+  tellAside(split, progress);
   return streamedSource(reading);
+}
+
+/** Says what reading some images at a time takes on disk, where the set is gzipped. */
+export function tellAside({ aside }: Split, progress: StageContext['progress']): void {
+  if (aside === undefined) return;
+  progress.log(`unpacking once: ${formatBytes(aside.bytes)} in ${aside.folder}, gone when they were read`);
 }
 
 function streamedSource(reading: Reading): ImageSource {
   return {
     count: reading.split.count,
     feed: (imagesOf, total) => new StreamedFeed(reading, imagesOf, total),
-    [Symbol.dispose]() {},
+    [Symbol.dispose]: () => reading.split.aside?.[Symbol.dispose](),
   };
 }
 
