@@ -344,7 +344,8 @@ export interface NativeBinding {
   ): NativeJob<LabelResult>;
   /** @throws {LpldError} E_CONFIG for a name that is no codec's */
   codecNeeds(codec: string): CodecNeeds;
-  /** Fits a codec once per store. `teachers`: the one whose last layer the codec may keep, or none. */
+  /** Fits a codec once per store, on one thread whatever `threads` says: equal answers give an equal basis. `teachers`: the
+   *  one whose last layer the codec may keep, or none. */
   fitCodec(
     teachers: readonly NativeModel[],
     spec: FitCodecSpec,
