@@ -147,7 +147,7 @@ async function optimise(context: StageContext): Promise<Summary> {
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   const plan = await SynthesisPlan.open(draft, groups, o, sized);
-  await makeAll({ context, model, stats, running: model.stateDict(), facts }, plan);
+  await makeAll({ context, model, stats, running: model.stateDict(), facts, told: new Set() }, plan);
 
   const { forwards, record } = plan;
   const classes = [...new Set(forwards.flatMap((forward) => classesOf(forward.groups)))].sort((a, b) => a - b);
