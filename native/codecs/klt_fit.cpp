@@ -17,17 +17,6 @@ constexpr double kRounding = 1e-14;   // of the power of the rows: more than wha
 constexpr double kWorthKeeping = 2.5;
 constexpr int kBisections = 48;
 
-class OneThread {
- public:
-  OneThread() : threads_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneThread() { at::set_num_threads(threads_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int threads_;
-};
-
 // Mean squared length of the rows.
 double power(const at::Tensor& rows) {
   const double norm = at::linalg_vector_norm(rows).item<double>();
@@ -148,7 +137,6 @@ Choice choose(const Plan& plan, const KltTarget& target, double rounding) {
 }  // namespace
 
 KltFit fit_klt(const at::Tensor& rows, const KltTarget& target) {
-  const OneThread one;
   const int64_t classes = rows.size(1);
   LPLD_CHECK(rows.abs().le(kMostLogit).all().item<bool>() && rows.size(0) > 0, Diverged,
              "expected logits within 1e12 of at least one row to fit a basis to");

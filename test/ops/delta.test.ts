@@ -168,6 +168,28 @@ test('a record decodes alone, to the same rows', async () => {
   expect(values(await decode({ ...alone, basis: spec.basis }, again))).toEqual(rowsOf(got, K, a, b).slice());
 });
 
+test.each([
+  ['many rows', 40_000, 10], // sums past 32,768 numbers are cut among threads
+  ['many classes', 600, 300],
+])('a basis fitted to %s is equal bit for bit with one thread and with two', async (_, rows, K) => {
+  const images = 100;
+  const at = Array.from({ length: rows }, (_, row) => (row * 7) % images);
+  const codec = codingSpec('delta:6', rows, K, {
+    lengths: new Array(rows / BATCH).fill(BATCH),
+    index: at,
+    mixIndex: Array.from({ length: rows }, (_, row) => (row + 3) % BATCH),
+    lambda: Array.from({ length: rows }, (_, row) => Math.fround(((row % 997) + 0.5) / 997)),
+    seed: 9n,
+  });
+  const [sample, all] = [
+    logitsOnly([rows, K], someLogits(rows, K, 51)),
+    logitsOnly([images, K], someLogits(images, K, 52)),
+  ];
+  const fitted = (threads: number) => fitBasis({ ...codec, threads }, sample, { whole: all });
+  const [one, two] = [await fitted(1), await fitted(2)];
+  for (const name of Object.keys(one)) expect(two[name], name).toEqual(one[name]);
+});
+
 describe('refusals', () => {
   test('images past those of the basis', async () => {
     const { spec } = await coded('delta:4');
