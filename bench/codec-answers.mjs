@@ -17,6 +17,10 @@ import { augmentSpec } from '../dist/stages/training.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 import { modelSpec } from './inputs.mjs';
 
+/** @import { AnswerSpec, NativeBinding } from '../dist/native.js' */
+/** @import { AugmentSpec } from '../dist/recipe.js' */
+/** @import { Runtime, StageName } from '../dist/stages/types.js' */
+
 const FIT_RECORDS = 64;
 const quiet = () => {};
 
@@ -29,40 +33,63 @@ export async function smallRun(threads) {
     'synthesize.iterations': 60,
     'relabel.mix': 'cutmix',
   });
-  const options = {
-    runtime: { device: 'cpu', threads, memory: null, deterministic: false },
-    ...{ progress: noProgress, signal: new AbortController().signal, verifyData: false },
-  };
   const made = {};
-  for (const [stage, role] of [
+  /** @type {[StageName, string][]} */
+  const steps = [
     ['squeeze', 'teacher'],
     ['synthesize', 'images'],
     ['relabel', 'labels'],
-  ]) {
-    await runStage(stage, config, { ...options, inputs: { ...made }, out: join(dir, stage) });
+  ];
+  for (const [stage, role] of steps) {
+    await runStage(stage, config, {
+      runtime: { device: 'cpu', threads, memory: null, deterministic: false },
+      ...{ progress: noProgress, signal: new AbortController().signal, verifyData: false },
+      ...{ inputs: { ...made }, out: join(dir, stage) },
+    });
     made[role] = join(dir, stage);
   }
   return dir;
 }
 
-/** The answers of a run folder's teacher: folders squeeze, synthesize and relabel. */
+/**
+ * The answers of a run folder's teacher: folders squeeze, synthesize and relabel.
+ *
+ * @param {NativeBinding} binding
+ * @param {string} dir
+ */
 export async function realSource(binding, dir, { threads, smoke }) {
   const [squeeze, synthesize, relabel] = await Promise.all(
     ['squeeze', 'synthesize', 'relabel'].map((stage) => openArtifact(join(dir, stage))),
   );
-  const runtime = { device: 'cpu', threads, memory: Number.POSITIVE_INFINITY, signal: new AbortController().signal };
+  /** @type {Runtime} */
+  const runtime = {
+    ...{
+      device: 'cpu',
+      threads,
+      memory: Number.POSITIVE_INFINITY,
+      deterministic: false,
+      signal: new AbortController().signal,
+    },
+    ...{ saveSeconds: 20, snapshotEvery: null, verifyData: false },
+  };
   const labels = await LabelStore.open(relabel);
   await labels.close();
-  const { seed, augment } = poolOf(labels);
-  const plan = labelPlan({ ...labels.index.plan, pruneRatio: 0, seed });
+  const { seed, augment, plan: stored } = poolOf(labels);
+  const plan = labelPlan({ ...stored, keep: 'prefix', pruneRatio: 0, seed });
   const facts = await squeeze.readJson('dataset.json');
   const set = await openSyntheticSet(synthesize.dir);
   const store = await loadStore({ native: binding, runtime }, set.train, set.channels);
   const teacher = await loadTeacher(binding, runtime, squeeze);
   const sizes = storeSizes(store);
   const input = inputSpec(binding, facts);
-  const how = { precision: 'fp32', threads, deterministic: false, input, ensemble: 'mean', teacherMode: 'eval' };
-  const ask = (recipes) => binding.answer([teacher], store, { ...how, recipes, features: true }, quiet).promise;
+  const ask = (recipes) => {
+    /** @type {AnswerSpec} */
+    const spec = {
+      ...{ precision: 'fp32', threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval' },
+      ...{ input, recipes, features: true },
+    };
+    return binding.answer([teacher], store, spec, quiet).promise;
+  };
   const records = async (first, count) => {
     const recordIds = plan.recordIds.slice(first, first + count);
     const options = { seed, augment: augmentSpec(augment), sizes, inputSize: facts.inputSize, purposes: LABEL_STREAMS };
@@ -107,6 +134,9 @@ function headOf(weight, features, classes) {
 /**
  * A head of K classes over 512 features. Features of an image are |normal|; those of a view are its image's and its partner's,
  * by their shares, plus half as much noise; weights are normal, sized for logits of standard deviation 3.
+ *
+ * @param {NativeBinding} binding
+ * @param {number} classes - K
  */
 export function syntheticSource(binding, classes, { records }) {
   const teacher = binding.createModel(modelSpec({ arch: 'resnet18', classes, size: 64, device: 'cpu' }));
@@ -119,6 +149,7 @@ export function syntheticSource(binding, classes, { records }) {
     ...{ images: IMAGES, batch: BATCH, epochs: EPOCHS, pruneRatio: 0, dropLast: true, keep: 'prefix', seed: 3n },
   });
   const sizes = new Int32Array(2 * IMAGES).fill(64);
+  /** @type {AugmentSpec} */
   const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0, mix: 'cutmix' };
   const part = (first, count) => {
     const recordIds = plan.recordIds.slice(first, first + count);

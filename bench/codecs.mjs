@@ -12,6 +12,8 @@ import { realSource, smallRun, syntheticSource } from './codec-answers.mjs';
 import { distortion, TEMPERATURES } from './distortion.mjs';
 import { modelSpec, native, noiseStore, oneBatch } from './inputs.mjs';
 
+/** @import { NativeBinding, TrainSpec } from '../dist/native.js' */
+
 const quiet = () => {};
 const dense = ['dense:f16', 'dense:int8', 'dense:int4'];
 const topk = (kept) => ['mr', 'ms', 'mrs'].map((mode) => `topk:${kept}:${mode}`);
@@ -62,14 +64,22 @@ export async function cases({ device, smoke, threads, run, part }) {
 const sizeOf = ({ dtype, shape }) => DTYPE_BYTES[dtype] * elements(shape);
 const sumOf = (tensors) => Object.values(tensors).reduce((sum, t) => sum + sizeOf(t), 0);
 
-/** Every codec for a source's classes, one after the other: its teacher does one job at a time. */
+/**
+ * Every codec for a source's classes, one after the other: its teacher does one job at a time.
+ *
+ * @param {NativeBinding} binding
+ */
 async function prepareAll(binding, source, threads) {
   const out = [];
   for (const codec of codecsFor(source.classes)) out.push(await prepare(binding, source, codec, threads));
   return out;
 }
 
-/** Fits a codec, and encodes and decodes the measured records once. */
+/**
+ * Fits a codec, and encodes and decodes the measured records once.
+ *
+ * @param {NativeBinding} binding
+ */
 async function prepare(binding, source, codec, threads) {
   const { classes: numClasses, fit, measured, whole, teacher, seed, storeRows } = source;
   const of = (part, basis) => ({
@@ -132,9 +142,11 @@ function wrongOf(codec, logits, decoded, classes) {
   return judged && !(error < spread) ? `its error ${error} is not below the spread ${spread}` : null;
 }
 
+const { zstdCompressSync, zstdDecompressSync } = /** @type {any} */ (zlib); // of Node.js 22.15
 /** General compressors of bytes, at their fastest level. */
+/** @type {[string, ((bytes: Buffer, options: object) => Buffer) | undefined, (bytes: Buffer) => Buffer, object][]} */
 const COMPRESSORS = [
-  ['zstd', zlib.zstdCompressSync, zlib.zstdDecompressSync, {}],
+  ['zstd', zstdCompressSync, zstdDecompressSync, {}],
   ['deflate', deflateSync, inflateSync, { level: 1 }],
   ['brotli', brotliCompressSync, brotliDecompressSync, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } }],
 ];
@@ -142,7 +154,13 @@ const COMPRESSORS = [
 const exponent = (value) => (value === 0 ? '0' : value.toExponential(1));
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-/** A row's extra fields: rate over the float32 logits, bytes and distortion. */
+/**
+ * A row's extra fields: rate over the float32 logits, bytes and, of what is not lossless, distortion.
+ *
+ * @param {number} bytes
+ * @param {{bytesPerRow: {payload: number, basis: number, index: number}, kl?: Record<number, number>, mse?: number,
+ *   top1?: number, top5?: number}} of
+ */
 function facts(bytes, { bytesPerRow, kl, mse, top1, top5 }) {
   return {
     extra: ({ medianSeconds }) => ({ bytesPerSecond: bytes / medianSeconds, bytesPerRow, kl, mse, top1, top5 }),
@@ -205,7 +223,11 @@ function toHalf(value) {
   return sign | ((power + 15) << 10) | Math.floor((size / 2 ** power - 1) * 1024);
 }
 
-/** Decode of a record against a student's step on that record (the step decodes dense:f16 itself). */
+/**
+ * Decode of a record against a student's step on that record (the step decodes dense:f16 itself).
+ *
+ * @param {NativeBinding} binding
+ */
 async function stepCase(binding, { arch, classes, size, source, threads }) {
   const [channels, device] = [arch === 'convnet' ? 1 : 3, 'cpu'];
   const rows = Math.min(50, source.measured.logits.shape[0]);
@@ -218,7 +240,8 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
     tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
   );
   const code = { codec: 'dense:f16', basis: {}, recordIds: tensor('I32', [1], Int32Array.of(0)), seed: 0n };
-  const logits = { dtype: 'F16', shape: [rows, classes], data: new Uint8Array(2 * rows * classes) };
+  const logits = tensor('F16', [rows, classes], new Uint16Array(rows * classes));
+  /** @type {TrainSpec} */
   const spec = {
     ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
     recipes: oneBatch({ count: rows, size, inputSize: size }),

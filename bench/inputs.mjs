@@ -5,9 +5,15 @@ import { drawRecipes, LABEL_STREAMS } from '../dist/recipe.js';
 import { uniforms } from '../dist/rng.js';
 import { tensor } from '../dist/tensor.js';
 
+/** @import { ModelSpec, NativeBinding } from '../dist/native.js' */
+
 export const native = (device) => loadNative(device === 'cpu' ? 'cpu' : 'cuda');
 
-/** A store of `count` images of noise with structure: no two rows, columns or channels alike. */
+/**
+ * A store of `count` images of noise with structure: no two rows, columns or channels alike.
+ *
+ * @param {NativeBinding} binding
+ */
 export function noiseStore(binding, { count, size, channels, classes, device }) {
   const store = binding.createImageStore({ channels, device });
   const pixels = Uint8Array.from(uniforms(1n, 19, 0, 0, count * size * size * channels), (u) => Math.floor(256 * u));
@@ -57,9 +63,15 @@ export function fromHalves(bits, table) {
   return out;
 }
 
-/** A ResNet-18 with the small stem on colour images, or a ConvNet 32-32-32 on grey ones; random weights. */
+/**
+ * A ResNet-18 with the small stem on colour images, or a ConvNet 32-32-32 on grey ones; random weights.
+ *
+ * @returns {ModelSpec}
+ */
 export function modelSpec({ arch, classes, size, device }) {
-  const options = { stem: 'small', widths: [32, 32, 32], pooling: 'avg' };
   const inChannels = arch === 'convnet' ? 1 : 3;
-  return { arch, numClasses: classes, inChannels, inputSize: size, options, device, seed: 1n };
+  return {
+    ...{ arch, numClasses: classes, inChannels, inputSize: size, device, seed: 1n },
+    options: { stem: 'small', widths: [32, 32, 32], pooling: 'avg' },
+  };
 }

@@ -12,12 +12,19 @@ import { arrayOf, tensor } from '../dist/tensor.js';
 import { vector } from './inputs.mjs';
 
 const [SEED, SCALE] = [7, [0.08, 1]];
+/** @import { NativeBinding } from '../dist/native.js' */
+/** @import { AugmentSpec } from '../dist/recipe.js' */
+
 const [MEAN, STD] = [
   [0.485, 0.456, 0.406],
   [0.229, 0.224, 0.225],
 ];
 
-/** One picture [size, size, channels]: noise at 4, 8, 16, ... px, the finer the weaker, as in photographs. */
+/**
+ * One picture [size, size, channels]: noise at 4, 8, 16, ... px, the finer the weaker, as in photographs.
+ *
+ * @param {NativeBinding} binding
+ */
 function picture(binding, object, size, channels) {
   const sum = new Float32Array(size * size * channels);
   let [total, view] = [0, 0];
@@ -36,7 +43,11 @@ function picture(binding, object, size, channels) {
   return Uint8Array.from(sum, (value) => value / total);
 }
 
-/** Decodes the files 0.jpg .. into a fresh store, as a dataset's folder is opened. */
+/**
+ * Decodes the files 0.jpg .. into a fresh store, as a dataset's folder is opened.
+ *
+ * @param {NativeBinding} binding
+ */
 export async function decodeStore(binding, folder, { count, size, channels, classes, device }) {
   const store = binding.createImageStore({ channels, device });
   for (let i = 0; i < count; i++) {
@@ -49,11 +60,15 @@ export async function decodeStore(binding, folder, { count, size, channels, clas
   return store;
 }
 
-/** A teacher with its BatchNorms' tensors drawn: [low, low + 1). */
+/**
+ * A teacher with its BatchNorms' tensors drawn: [low, low + 1).
+ *
+ * @param {NativeBinding} binding
+ */
 function createTeacher(binding, { arch, stem, widths, size, channels, classes, device }) {
-  const options = { stem, widths, pooling: 'avg' };
   const model = binding.createModel({
-    ...{ arch, options, numClasses: classes, inChannels: channels, inputSize: size, device, seed: 1n },
+    ...{ arch, numClasses: classes, inChannels: channels, inputSize: size, device, seed: 1n },
+    options: { stem, widths, pooling: 'avg' },
   });
   const state = { ...model.stateDict() };
   const low = { weight: 0.5, bias: -0.5, running_mean: -0.5, running_var: 0.5 };
@@ -64,8 +79,12 @@ function createTeacher(binding, { arch, stem, widths, size, channels, classes, d
   return model;
 }
 
-/** Everything of a case: one batch of images, so that every batch is an epoch of its own. `recipes` draws those of all batches
- * anew, as a run of relabel does. */
+/**
+ * Everything of a case: one batch of images, so that every batch is an epoch of its own. `recipes` draws those of all batches
+ * anew, as a run of relabel does.
+ *
+ * @param {NativeBinding} binding
+ */
 export async function relabelInputs(binding, folder, setting) {
   const { size, channels, classes, batch, batches, device } = setting;
   const images = join(folder, 'images');
@@ -82,7 +101,8 @@ export async function relabelInputs(binding, folder, setting) {
     seed: BigInt(SEED),
   });
   const { recordIds } = plan;
-  const augment = { crop: { scale: SCALE }, flip: true, cutout: 0, mix: 'cutmix' };
+  /** @type {AugmentSpec} */
+  const augment = { crop: { scale: [SCALE[0], SCALE[1]] }, flip: true, cutout: 0, mix: 'cutmix' };
   const recipes = () =>
     drawRecipes(recordBatches(plan, BigInt(SEED), recordIds), {
       ...{ seed: BigInt(SEED), augment, sizes: () => [size, size], inputSize: size, purposes: LABEL_STREAMS },
@@ -95,7 +115,11 @@ export async function relabelInputs(binding, folder, setting) {
   };
 }
 
-/** Network input of every batch as floats [B, C, P, P], for the bare teacher. */
+/**
+ * Network input of every batch as floats [B, C, P, P], for the bare teacher.
+ *
+ * @param {NativeBinding} binding
+ */
 export function floatBatches(binding, { store, recipes, input }) {
   const all = recipes();
   const { shape, data } = binding.ops.renderBatch(store, all, input.size);

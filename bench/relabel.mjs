@@ -23,6 +23,13 @@ import { startEager } from './eager.mjs';
 import { distance, fromHalves, halfTable, native } from './inputs.mjs';
 import { decodeStore, floatBatches, relabelInputs } from './relabel-inputs.mjs';
 
+/** @import { AnswerSpec, LabelSpec, NativeBinding } from '../dist/native.js' */
+/**
+ * A setting, and where and on what it runs.
+ * @typedef {{binding: NativeBinding, device: string, threads: number, folder: string, size: number, channels: number,
+ *   classes: number, batch: number, batches: number, [field: string]: any}} Run
+ */
+
 const CODEC = 'dense:f16';
 const LIMIT = { fp32: 2e-3, tf32: 0.02, bf16: 0.02 };
 const RESNET = { arch: 'resnet18', widths: [1], channels: 3 };
@@ -107,6 +114,7 @@ async function pythonContenders(python, inputs, of, wide) {
   });
 }
 
+/** @returns {LabelSpec} */
 const labelSpec = ({ input, recordIds, seed }, { threads }, precision, recipes) => ({
   ...{ precision, threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval', hashPixels: false },
   ...{ recipes, input, codec: CODEC, basis: {}, recordIds: tensor('I32', [recordIds.length], recordIds) },
@@ -116,10 +124,11 @@ const labelSpec = ({ input, recordIds, seed }, { threads }, precision, recipes) 
 /** Opens a new label store, gives its writer to `work` and finishes it. @returns the store's draft */
 async function writeStore(inputs, { folder, classes, size, batch, device }, precision, work) {
   const { plan, seed } = inputs;
-  const deviceClass = device === 'cpu' ? 'cpu' : 'cuda';
   serial += 1;
-  const header = { stage: 'relabel', stageVersion: 1, config: { serial }, inputs: {}, deviceClass, precision };
-  const draft = await openDraft(join(folder, `labels-${precision}`), header);
+  const draft = await openDraft(join(folder, `labels-${precision}`), {
+    ...{ stage: 'relabel', stageVersion: 1, config: { serial }, inputs: {}, precision },
+    deviceClass: device === 'cpu' ? 'cpu' : 'cuda',
+  });
   const { images, epochs, pruneRatio, dropLast, keep } = plan;
   const writer = await LabelWriter.open(draft, {
     ...{ codec: CODEC, recipes: 'derived', numClasses: classes, recordsPerShard: 1024, batch, inputSize: size },
@@ -131,6 +140,7 @@ async function writeStore(inputs, { folder, classes, size, batch, device }, prec
 }
 let serial = 0;
 
+/** @param {Run} of */
 function oursContender(inputs, of, precision) {
   const { model, store, recordIds } = inputs;
   const table = halfTable();
@@ -157,13 +167,14 @@ function oursContender(inputs, of, precision) {
   };
 }
 
-function bareContender(inputs, { binding }, precision) {
+/** @param {Run} of */
+function bareContender(inputs, of, precision) {
   let batches = null;
   return {
     name: `teacher-${precision}`,
     run() {
-      batches ??= floatBatches(binding, inputs);
-      const answers = batches.map((x) => arrayOf(binding.ops.forward(inputs.model, x, precision), 'F32'));
+      batches ??= floatBatches(of.binding, inputs);
+      const answers = batches.map((x) => arrayOf(of.binding.ops.forward(inputs.model, x, precision), 'F32'));
       const all = new Float32Array(answers.reduce((sum, { length }) => sum + length, 0));
       let at = 0;
       for (const answer of answers) {
@@ -175,25 +186,30 @@ function bareContender(inputs, { binding }, precision) {
   };
 }
 
-/** What our time is made of besides the teacher. */
+/**
+ * What our time is made of besides the teacher.
+ *
+ * @param {Run} of
+ */
 function parts(inputs, of) {
   const { binding, device, threads, size, channels, classes } = of;
   const { store, input, recordIds } = inputs;
-  const spec = {
+  const small = binding.createModel({
     arch: 'convnet',
     options: { stem: 'small', widths: [1, 1, 1, 1], pooling: 'max' },
     numClasses: classes,
-    device,
-    seed: 1n,
-  };
-  const small = binding.createModel({ ...spec, inChannels: channels, inputSize: size });
+    ...{ device, seed: 1n, inChannels: channels, inputSize: size },
+  });
   const recipes = inputs.recipes();
   const rows = recipes.index.shape[0];
   const logits = tensor('F32', [rows, classes], new Float32Array(rows * classes).fill(0.5));
   const coding = { ...labelSpec(inputs, of, 'fp32', recipes), numClasses: classes };
   const labels = { tensors: { logits: tensor('F16', [rows, classes], new Uint16Array(rows * classes)) }, blobs: null };
-  const execution = { precision: 'fp32', threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval' };
-  const asked = { ...execution, recipes, input, features: false };
+  /** @type {AnswerSpec} */
+  const asked = {
+    ...{ precision: 'fp32', threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval' },
+    ...{ recipes, input, features: false },
+  };
   return [
     { name: 'pixels', run: () => binding.answer([small], store, asked, quiet).promise },
     { name: 'render', run: () => binding.ops.renderBatch(store, recipes, size) },

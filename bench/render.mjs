@@ -18,6 +18,7 @@ export async function cases({ device, smoke }) {
     const recipes = { ...oneBatch({ count, size, inputSize }) };
     const plain = { ...recipes, mixKind: { ...recipes.mixKind, data: new Uint8Array(count) } };
     const crop = new Int32Array(recipes.crop.data.buffer, recipes.crop.data.byteOffset, 4 * count);
+    /** @type {import('sharp').CreateRaw} */
     const raw = { width: size, height: size, channels: 3 };
     return {
       name: `${count} images ${size} -> ${inputSize} px`,

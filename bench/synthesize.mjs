@@ -15,6 +15,8 @@ import { arrayOf, tensor } from '../dist/tensor.js';
 import { startEager } from './eager.mjs';
 import { native, vector } from './inputs.mjs';
 
+/** @import { NativeBinding } from '../dist/native.js' */
+
 const CLASSES = 10;
 const [R_BN, LR] = [0.05, 0.1];
 const COMPARED = 2; // iterations: rounding is amplified by the loop
@@ -75,6 +77,7 @@ function flopsOf(stem, size) {
   return 2 * 2 * (sum + inside * CLASSES);
 }
 
+/** @param {{binding: NativeBinding | null, [field: string]: any}} of */
 async function oneCase({ binding, missing, eager, folder, device, threads, stem, size, groups, images, steps }) {
   const cuda = device !== 'cpu';
   const wide = cuda ? 'tf32' : 'fp32';
@@ -162,9 +165,12 @@ function inOrder(ce, bn, groups, steps) {
 const firstOf = (losses, groups, steps) =>
   Array.from({ length: groups }, (_, g) => losses.slice(2 * g * steps, 2 * (g * steps + COMPARED))).flat();
 
+/** @param {{binding: NativeBinding, [field: string]: any}} of */
 function inputsOf({ binding, device, stem, size, groups, images, steps }) {
-  const spec = { arch: 'resnet18', options: { stem, widths: [1], pooling: 'avg' } };
-  const model = binding.createModel({ ...spec, numClasses: CLASSES, inChannels: 3, inputSize: size, device, seed: 1n });
+  const model = binding.createModel({
+    ...{ arch: 'resnet18', numClasses: CLASSES, inChannels: 3, inputSize: size, device, seed: 1n },
+    options: { stem, widths: [1], pooling: 'avg' },
+  });
   const count = groups * images;
   const each = 3 * size * size;
   const noise = new Float32Array(count * each);

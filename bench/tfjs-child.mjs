@@ -7,17 +7,17 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { KERNELS } from './tfjs-kernels.mjs';
 
-const require = createRequire(import.meta.url);
+const packages = createRequire(import.meta.url); // of bench/package.json, which need not be installed
 
 /** Loads a backend. @returns {Promise<{tf: object, threads: number}>} threads it computes on */
 async function load(backend, threads) {
   if (backend === 'tensorflow') {
-    const tf = require('@tensorflow/tfjs-node');
+    const tf = packages('@tensorflow/tfjs-node');
     await tf.setBackend(backend);
     return { tf, threads }; // told so by TF_NUM_INTRAOP_THREADS
   }
-  const tf = require('@tensorflow/tfjs');
-  const wasm = backend === 'wasm' ? require('@tensorflow/tfjs-backend-wasm') : null;
+  const tf = packages('@tensorflow/tfjs');
+  const wasm = backend === 'wasm' ? packages('@tensorflow/tfjs-backend-wasm') : null;
   await tf.setBackend(backend);
   return { tf, threads: wasm?.getThreadsCount() ?? 1 };
 }
@@ -55,7 +55,7 @@ const peakBytes = () => 1024 * Number(/VmHWM:\s*(\d+)/.exec(readFileSync('/proc/
 
 const firstLine = (error) => error.message.trim().split('\n')[0];
 
-process.on('message', async (message) => {
+process.on('message', async (/** @type {any} */ message) => {
   try {
     process.send(message.kernel ? await prepare(message) : compute(message));
   } catch (error) {

@@ -98,7 +98,12 @@ function augment(tf, { images, crop, flip, partner, box, size }) {
   });
 }
 
-/** U8 [M, P, P, C]: 1 inside the box of every image. */
+/**
+ * U8 [M, P, P, C]: 1 inside the box of every image.
+ *
+ * @param {number[]} shape
+ * @param {number[]} box
+ */
 function boxMask([count, rows, columns, channels], [top, left, height, width]) {
   const one = new Uint8Array(rows * columns * channels);
   for (let y = top; y < top + height; y++) {

@@ -7,6 +7,8 @@ import { arrayOf, tensor } from '../dist/tensor.js';
 import { fromHalves, halfTable } from './inputs.mjs';
 import { tfjsContenders } from './tfjs-backend.mjs';
 
+/** @import { NativeBinding } from '../dist/native.js' */
+
 const CODEC = 'dense:f16';
 
 /** One record of `rows` rows, as codecs are told of it. */
@@ -55,7 +57,11 @@ function differs(answer, reference) {
   return at === -1 ? null : `value ${at} is ${answer[at]} instead of ${reference[at]}`;
 }
 
-/** Encoding and decoding M rows of K logits. */
+/**
+ * Encoding and decoding M rows of K logits.
+ *
+ * @param {NativeBinding} binding
+ */
 export function labelCases(binding, { threads, smoke }, { rows, classes }) {
   const shape = [rows, classes];
   // magnitudes from 2^-26, below the smallest half, to 2^8: every exponent a logit has, and halves without a leading one

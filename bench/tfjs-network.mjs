@@ -9,6 +9,8 @@ import { arrayOf, elements, tensor } from '../dist/tensor.js';
 import { distance, noiseStore, vector } from './inputs.mjs';
 import { tfjsContenders } from './tfjs-backend.mjs';
 
+/** @import { AnswerSpec, NativeBinding } from '../dist/native.js' */
+
 const [CLASSES, WIDTHS, SIZE] = [10, [32, 32, 32], 28];
 const FIRST_BN_MULTIPLIER = 10;
 const R_BN = 0.05;
@@ -17,11 +19,17 @@ const LIMIT = { fp32: 1e-4, bf16: 0.05 };
 
 const draw = (object, count, low) => Float32Array.from(uniforms(1n, 19, object, 0, count), (u) => low + u);
 
-/** A teacher whose BatchNorms are not the identity. @returns the model and its weights as typed arrays by name */
+/**
+ * A teacher whose BatchNorms are not the identity.
+ *
+ * @param {NativeBinding} binding
+ * @returns the model and its weights as typed arrays by name
+ */
 function createTeacher(binding, device) {
-  const options = { stem: 'small', widths: WIDTHS, pooling: 'avg' };
-  const spec = { arch: 'convnet', options, numClasses: CLASSES, inChannels: 1, inputSize: SIZE, device, seed: 1n };
-  const model = binding.createModel(spec);
+  const model = binding.createModel({
+    ...{ arch: 'convnet', numClasses: CLASSES, inChannels: 1, inputSize: SIZE, device, seed: 1n },
+    options: { stem: 'small', widths: WIDTHS, pooling: 'avg' },
+  });
   const state = { ...model.stateDict() };
   const low = { weight: 0.5, bias: -0.5, running_mean: -0.5, running_var: 0.5 };
   for (const [i, { name, channels }] of model.normLayers.entries())
@@ -84,7 +92,11 @@ const compareFields = (answer, reference, name) => {
   return null;
 };
 
-/** Loss and pixel gradient of one iteration of the matching loop: cross-entropy plus R_BN times the BN distances. */
+/**
+ * Loss and pixel gradient of one iteration of the matching loop: cross-entropy plus R_BN times the BN distances.
+ *
+ * @param {NativeBinding} binding
+ */
 export function matchCase(binding, { device, threads, smoke }) {
   const count = smoke ? 4 : 10;
   const { model, weights } = createTeacher(binding, device);
@@ -134,13 +146,18 @@ export function matchCase(binding, { device, threads, smoke }) {
   };
 }
 
-/** Logits of a batch by a frozen teacher: ours from stored bytes, tfjs from floats. */
+/**
+ * Logits of a batch by a frozen teacher: ours from stored bytes, tfjs from floats.
+ *
+ * @param {NativeBinding} binding
+ */
 export function logitsCase(binding, { device, threads, smoke }) {
   const count = smoke ? 4 : 10;
   const { model, weights } = createTeacher(binding, device);
   const store = noiseStore(binding, { count, size: SIZE, channels: 1, classes: CLASSES, device });
   const normalize = binding.ops.normalizeTable(vector([0.5]), vector([0.25]));
   const table = arrayOf(normalize, 'F32');
+  /** @type {Omit<AnswerSpec, 'precision'>} */
   const spec = {
     ...{ threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval', features: false },
     recipes: evaluationRecipes(count, () => [SIZE, SIZE], count),

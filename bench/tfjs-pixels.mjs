@@ -8,8 +8,11 @@ import { arrayOf } from '../dist/tensor.js';
 import { noiseStore, oneBatch } from './inputs.mjs';
 import { tfjsContenders } from './tfjs-backend.mjs';
 
+/** @import { NativeBinding } from '../dist/native.js' */
+
 const GREY_LEVELS = 1.01; // 0.5 for each of Pillow's passes, and its 22-bit weights
 
+/** @param {NativeBinding} binding */
 export function augmentCase(binding, { device, threads, smoke }, { count, size, channels }) {
   const store = noiseStore(binding, { count, size, channels, classes: 2, device });
   const recipes = oneBatch({ count, size, inputSize: size });
@@ -45,7 +48,11 @@ export function augmentCase(binding, { device, threads, smoke }, { count, size, 
   };
 }
 
-/** U8 [M, P, P]: 1 where Pillow's sample lies outside the crop and repeats its edge, in the image that is shown there. */
+/**
+ * U8 [M, P, P]: 1 where Pillow's sample lies outside the crop and repeats its edge, in the image that is shown there.
+ *
+ * @param {{box: number[], [field: string]: any}} input
+ */
 function edgesOf({ crop, partner, box: [top, left, height, width] }, count, size) {
   const outside = (length, place) => {
     const at = ((place + 0.5) * length) / size - 0.5;

@@ -2,7 +2,7 @@
 
 const { arrayOf, LabelStore, openArtifact } = require('lpld-native');
 
-async function main([folder = 'runs/quickstart/prune']) {
+async function main(folder = 'runs/quickstart/prune') {
   const store = await LabelStore.open(await openArtifact(folder));
   const { recordIds, offset, tensors } = await store.readRecords(Int32Array.of(0)); // by position in the pool
   const { dtype, shape } = tensors.logits;
@@ -11,4 +11,4 @@ async function main([folder = 'runs/quickstart/prune']) {
   await store.close();
 }
 
-main(process.argv.slice(2));
+main(process.argv[2]);

@@ -49,11 +49,13 @@ export function hashSources(root, paths) {
 class BuildError extends Error {}
 
 function checkTools(which) {
-  const missing = [
+  /** @type {[string[], string, string][]} */
+  const tools = [
     [['c++', 'g++', 'clang++'], 'a C++ compiler', 'g++'],
     [['cmake'], 'CMake', 'cmake'],
     [['ninja', 'make'], 'make or ninja', 'make'],
-  ].filter(([names]) => names.every((name) => which(name) === null));
+  ];
+  const missing = tools.filter(([names]) => names.every((name) => which(name) === null));
   if (missing.length === 0) return;
   const what = missing.map(([, text]) => text).join(' and ');
   const packages = missing.map(([, , name]) => name).join(' ');

@@ -13,9 +13,16 @@ import { drawRecipes, LABEL_STREAMS } from '../dist/recipe.js';
 import { loadStore } from '../dist/stages/images.js';
 import { inputSpec, loadTeacher, storeSizes } from '../dist/stages/shared.js';
 
-const [TEMPERATURES, SEED, SCALE, BATCH] = [[20, 4, 1], 0n, [0.5, 1], 50];
+/** @import { AnswerSpec, Precision } from '../dist/native.js' */
+/** @import { Runtime } from '../dist/stages/types.js' */
+
+const [TEMPERATURES, SEED, BATCH] = [[20, 4, 1], 0n, 50];
 const [dir, format, path, rows = '10000'] = process.argv.slice(2);
-const runtime = { device: 'cpu', threads: 2, memory: 4 * 2 ** 30, signal: new AbortController().signal };
+/** @type {Runtime} */
+const runtime = {
+  ...{ device: 'cpu', threads: 2, memory: 4 * 2 ** 30, deterministic: false, signal: new AbortController().signal },
+  ...{ saveSeconds: 20, snapshotEvery: null, verifyData: false },
+};
 const native = loadNative('cpu');
 const artifact = await openArtifact(dir);
 const facts = await artifact.readJson('dataset.json');
@@ -30,12 +37,16 @@ const plan = labelPlan({
 const recordIds = plan.recordIds.slice(0, Math.floor(Number(rows) / BATCH));
 const recipes = drawRecipes(recordBatches(plan, SEED, recordIds), {
   ...{ seed: SEED, sizes: storeSizes(store), inputSize: input.size, purposes: LABEL_STREAMS },
-  augment: { crop: { scale: SCALE }, flip: true, cutout: 0, mix: 'cutmix' },
+  augment: { crop: { scale: [0.5, 1] }, flip: true, cutout: 0, mix: 'cutmix' },
 });
-const execution = { threads: 2, deterministic: false, recipes, input, ensemble: 'mean', teacherMode: 'eval' };
+/** @type {Omit<AnswerSpec, 'precision'>} */
+const asked = {
+  ...{ threads: 2, deterministic: false, ensemble: 'mean', teacherMode: 'eval' },
+  ...{ recipes, input, features: false },
+};
 const quiet = () => {};
-const ask = async (precision) =>
-  (await native.answer([model], store, { ...execution, precision, features: false }, quiet).promise).logits;
+/** @param {Precision} precision */
+const ask = async (precision) => (await native.answer([model], store, { ...asked, precision }, quiet).promise).logits;
 const wide = await ask('fp32');
 const answers = {
   bf16: await ask('bf16'),
@@ -79,7 +90,7 @@ function compare(other) {
     out.worstKl[temperature] = kl.reduce((worst, value) => Math.max(worst, value), 0);
   }
   const best = (values, i) => of(values, i).indexOf(Math.max(...of(values, i)));
-  for (let i = 0; i < count; i++) out.sameArgmax += best(a, i) === best(b, i);
+  for (let i = 0; i < count; i++) out.sameArgmax += best(a, i) === best(b, i) ? 1 : 0;
   return { ...out, sameArgmax: out.sameArgmax / count };
 }
 

@@ -60,7 +60,7 @@ function runChild(job, env) {
   }, STUCK_MS);
   const found = [];
   let done = null;
-  child.on('message', (message) => {
+  child.on('message', (/** @type {any} */ message) => {
     if (message.failure) found.push(message.failure);
     if (message.done) done = message.done;
   });

@@ -4,6 +4,9 @@ import { drawRecipes, drawSynthesis, LABEL_STREAMS } from '../dist/recipe.js';
 import { uniforms } from '../dist/rng.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 
+/** @import { Execution, LabelSpec, NativeBinding, SynthesizeSpec, TrainSpec } from '../dist/native.js' */
+
+/** @type {Execution} */
 const EXECUTION = { precision: 'fp32', threads: 1, deterministic: true };
 const CLASSES = 4;
 const vector = (values) => tensor('F32', [values.length], Float32Array.from(values));
@@ -23,11 +26,16 @@ export function distance(got, wanted) {
 
 /** Everything a check needs, made on one device from the same streams. */
 export class Side {
+  /**
+   * @param {NativeBinding} native
+   * @param {string} device
+   */
   constructor(native, device) {
     this.native = native;
     this.device = device;
   }
 
+  /** @param {{count?: number, height?: number, width?: number, channels?: 1 | 3}} of */
   store({ count = 12, height = 40, width = 31, channels = 3 } = {}) {
     const store = this.native.createImageStore({ channels, device: this.device });
     const pixels = Uint8Array.from(uniforms(3n, 19, 0, 0, count * height * width * channels), (u) =>
@@ -39,13 +47,12 @@ export class Side {
   }
 
   model(arch, channels, inputSize) {
-    const options = { stem: 'small', widths: [8, 16], pooling: 'avg' };
     return this.native.createModel({
       arch,
       numClasses: CLASSES,
       inChannels: channels,
       inputSize,
-      options,
+      options: { stem: 'small', widths: [8, 16], pooling: 'avg' },
       device: this.device,
       seed: 5n,
     });
@@ -59,6 +66,7 @@ function recipes({ count = 12, height = 40, width = 31, inputSize, batches = 3 }
     batch: b,
     epoch: 0,
   }));
+  /** @type {import('../dist/recipe.js').AugmentSpec} */
   const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0.5, mix: 'cutmix' };
   return drawRecipes(list, { seed: 11n, augment, sizes: () => [height, width], inputSize, purposes: LABEL_STREAMS });
 }
@@ -68,7 +76,11 @@ function input(native, channels, size) {
   return { size, normalize: native.ops.normalizeTable(of(0.45), of(0.25)) };
 }
 
-/** Two groups of three images through `steps` iterations. */
+/**
+ * Two groups of three images through `steps` iterations.
+ *
+ * @returns {SynthesizeSpec}
+ */
 export function synthesisSpec(side, model, steps) {
   const [groups, n, size] = [2, 3, 32];
   const shape = [groups * n, 3, size, size];
@@ -101,13 +113,17 @@ export function synthesisSpec(side, model, steps) {
 
 const quiet = () => {};
 
-/** Each check: what is computed on a side, and how far apart two sides may be (0: equal bytes). */
+/**
+ * Each check: what is computed on a side, and how far apart two sides may be (0: equal bytes).
+ *
+ * @type {{name: string, tolerance: number, run: (side: Side) => number[] | Promise<number[]>}[]}
+ */
 export const JOB_CHECKS = [
-  ...[1, 3].flatMap((channels) =>
+  .../** @type {(1 | 3)[]} */ ([1, 3]).flatMap((channels) =>
     [8, 40, 64].map((size) => ({
       name: `render: crop, resize, flip, cutout and CutMix to ${size} px, ${channels} channels`,
       tolerance: 0,
-      run: (side) => [
+      run: (/** @type {Side} */ side) => [
         ...side.native.ops.renderBatch(side.store({ channels }), recipes({ inputSize: size }), size).data,
       ],
     })),
@@ -115,7 +131,9 @@ export const JOB_CHECKS = [
   ...['convnet', 'resnet18', 'resnet50'].map((arch) => ({
     name: `label: dense f16 logits of ${arch}`,
     tolerance: 2e-3, // one rounding of f16 on logits of other convolution algorithms
+    /** @param {Side} side */
     async run(side) {
+      /** @type {LabelSpec} */
       const spec = {
         ...EXECUTION,
         recipes: recipes({ inputSize: 32 }),
@@ -133,11 +151,13 @@ export const JOB_CHECKS = [
       return [...arrayOf((await side.native.decode(coding, quiet).promise).logits, 'F32')];
     },
   })),
-  ...['adamw', 'sgd'].map((kind) => ({
+  .../** @type {('adamw' | 'sgd')[]} */ (['adamw', 'sgd']).map((kind) => ({
     name: `train: losses of three ${kind} steps on hard labels`,
     tolerance: 1e-3,
+    /** @param {Side} side */
     async run(side) {
       const lr = tensor('F64', [3], Float64Array.of(0.01, 0.01, 0.01));
+      /** @type {TrainSpec['optimizer']} */
       const optimizer = {
         kind,
         lr,
@@ -148,12 +168,12 @@ export const JOB_CHECKS = [
         weightDecay: 0.01,
         decay: 'matrices',
       };
-      const target = { kind: 'hard', smoothing: 0.1 };
+      /** @type {TrainSpec} */
       const spec = {
         ...EXECUTION,
         recipes: recipes({ inputSize: 32 }),
         input: input(side.native, 3, 32),
-        target,
+        target: { kind: 'hard', smoothing: 0.1 },
         optimizer,
         hashPixels: false,
       };
@@ -161,9 +181,10 @@ export const JOB_CHECKS = [
       return [...arrayOf(loss, 'F64')];
     },
   })),
-  ...['exact', 'ema'].map((mode) => ({
+  .../** @type {('exact' | 'ema')[]} */ (['exact', 'ema']).map((mode) => ({
     name: `collectStats: ${mode} class statistics of resnet18`,
     tolerance: 1e-3,
+    /** @param {Side} side */
     async run(side) {
       const model = side.model('resnet18', 3, 32);
       const state = side.native.ops.initialClassStats(model, mode);
@@ -186,6 +207,7 @@ export const JOB_CHECKS = [
   ...['convnet', 'resnet18'].map((arch) => ({
     name: `synthesize: losses of five iterations through ${arch}`,
     tolerance: 1e-3,
+    /** @param {Side} side */
     async run(side) {
       const model = side.model(arch, 3, 32);
       const { lossCe, lossBn } = await side.native.synthesize(model, synthesisSpec(side, model, 5), quiet).promise;
@@ -195,6 +217,7 @@ export const JOB_CHECKS = [
   {
     name: 'evaluate: loss and top-1 of resnet18',
     tolerance: 1e-3,
+    /** @param {Side} side */
     async run(side) {
       const spec = { ...EXECUTION, recipes: recipes({ inputSize: 32 }), input: input(side.native, 3, 32) };
       const { loss, top1 } = await side.native.evaluate(side.model('resnet18', 3, 32), side.store(), spec, quiet)

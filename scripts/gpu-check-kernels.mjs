@@ -6,6 +6,10 @@ import { uniforms } from '../dist/rng.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 import { distance, Side, synthesisSpec } from './gpu-check-jobs.mjs';
 
+/** @import { NativeBinding, NativeOps } from '../dist/native.js' */
+/** @import { TensorView } from '../dist/tensor.js' */
+
+/** @type {Record<string, (shape: number[], floats: Float32Array) => TensorView>} */
 const DTYPES = {
   F32: (shape, floats) => tensor('F32', shape, floats),
   F64: (shape, floats) => tensor('F64', shape, Float64Array.from(floats)),
@@ -32,7 +36,13 @@ function coarse(seed, object, count) {
   return floats;
 }
 
-/** What an op gives, as lists of numbers by name. */
+/**
+ * What an op is asked, and what gives its answers as lists of numbers by name.
+ * @typedef {{big?: boolean, [field: string]: any}} Problem
+ * @typedef {(ops: NativeOps, seed: bigint, dtype: string, problem: Problem) => Record<string, number[]>} Op
+ */
+
+/** @type {Op} */
 function normAct(ops, seed, dtype, { shape, groups, relu, residual }) {
   const make = DTYPES[dtype];
   const row = (object) => tensor('F32', [shape[1]], coarse(seed, object, shape[1]));
@@ -46,6 +56,7 @@ function normAct(ops, seed, dtype, { shape, groups, relu, residual }) {
   return Object.fromEntries(Object.entries(out).map(([name, view]) => [name, numbers(view)]));
 }
 
+/** @type {Op} */
 function cropFlipRoll(ops, seed, dtype, { groups, n, px }) {
   const shape = [groups * n, 3, px, px];
   const draw = (object, count, below) =>
@@ -71,6 +82,7 @@ function cropFlipRoll(ops, seed, dtype, { groups, n, px }) {
   return { y: numbers(out.y), dx: numbers(out.dx) };
 }
 
+/** @type {Op} */
 function bnMatch(ops, seed, dtype, { shape, groups }) {
   const make = DTYPES[dtype];
   const target = (object) => make([groups, shape[1]], coarse(seed, object, groups * shape[1]));
@@ -78,12 +90,13 @@ function bnMatch(ops, seed, dtype, { shape, groups }) {
   return { loss: numbers(out.loss), dx: numbers(out.dx) };
 }
 
+/** @type {Op} */
 function pixelAdam(ops, seed, dtype, { shape, step }) {
   const make = DTYPES[dtype];
-  const v = coarse(seed, 3, size(shape)).map((value) => value * value);
-  const tensors = [coarse(seed, 1, size(shape)), coarse(seed, 2, size(shape)), v, coarse(seed, 4, size(shape))];
-  const bounds = [make([3], Float32Array.of(-0.5, -1, -0.25)), make([3], Float32Array.of(0.5, 0.25, 1))];
-  const out = ops.pixelAdam(...tensors.map((t) => make(shape, t)), step, 0.1, 0.5, 0.9, 1e-8, ...bounds);
+  const of = (object, change = (value) => value) => make(shape, coarse(seed, object, size(shape)).map(change));
+  const square = (value) => value * value;
+  const [low, high] = [make([3], Float32Array.of(-0.5, -1, -0.25)), make([3], Float32Array.of(0.5, 0.25, 1))];
+  const out = ops.pixelAdam(of(1), of(2), of(3, square), of(4), step, 0.1, 0.5, 0.9, 1e-8, low, high);
   return { x: numbers(out.x), m: numbers(out.m), v: numbers(out.v) };
 }
 
@@ -91,6 +104,7 @@ function pixelAdam(ops, seed, dtype, { shape, step }) {
  * Ops with their problems: odd sizes, and those of ResNet-18's layers (`big`: not in a rehearsal); widths that vectors fit and
  * do not fit.
  */
+/** @type {{name: string, op: Op, problem: Problem, dtypes: string[], limit?: number}[]} */
 const OPS = [
   ...[
     { shape: [6, 17, 7, 13], groups: 3, relu: true, residual: true },
@@ -131,6 +145,8 @@ const worst = (got, wanted) => Math.max(...Object.keys(wanted).map((name) => dis
 /**
  * The checks of ops on a device against float64 on the CPU, and of the device's ATen against the same.
  *
+ * @param {NativeBinding} native
+ * @param {string} device
  * @param {bigint} seed - of the inputs
  */
 export function kernelChecks(native, device, seed) {
@@ -149,8 +165,14 @@ export function kernelChecks(native, device, seed) {
 
 const STEPS = 40; // well over what a graph is captured for
 
-/** What a loop may not change: whether it is captured, where it is cut, and whether it is looked at. */
+/**
+ * What a loop may not change: whether it is captured, where it is cut, and whether it is looked at.
+ *
+ * @param {NativeBinding} native
+ * @param {string} device
+ */
 export function loopChecks(native, device) {
+  /** @param {import('../dist/native.js').OnProgress} on */
   const run = async (arch, change, on = () => {}) => {
     const side = new Side(native, device);
     const model = side.model(arch, 3, 32);
@@ -177,7 +199,9 @@ export function loopChecks(native, device) {
       name: 'synthesize convnet: progress rises to the end and its last loss is finite',
       run: async () => {
         const seen = [];
-        await run('convnet', {}, (p) => seen.push(p));
+        await run('convnet', {}, (p) => {
+          seen.push(p);
+        });
         const rising = seen.every((p, i) => i === 0 || p.done >= seen[i - 1].done);
         const last = seen.at(-1);
         return { distance: rising && last?.done === STEPS && Number.isFinite(last.loss) ? 0 : 1, tolerance: 0 };

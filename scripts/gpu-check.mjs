@@ -54,6 +54,7 @@ async function runChecks(device, seed) {
   const rows = [];
   for (const { name, run } of deviceChecks(device, seed)) {
     const began = performance.now();
+    /** @type {{distance: number, tolerance: number, error?: string}} */
     const result = await run().catch((error) => ({
       distance: Number.POSITIVE_INFINITY,
       tolerance: 0,

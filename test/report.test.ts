@@ -2,7 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { accuracyChart, bytesChart, lossChart } from '../src/report/charts.ts';
+import { bytesChart, lossChart } from '../src/report/charts.ts';
+import { accuracyChart } from '../src/report/charts-accuracy.ts';
 import { formatBytes, formatMean, formatNumber, formatSeconds, formatShare } from '../src/report/format.ts';
 import { gather, readGallery } from '../src/report/gather.ts';
 import { labelReport, readReport, remakeReport, score, writeReport } from '../src/report/index.ts';

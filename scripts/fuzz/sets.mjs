@@ -1,10 +1,13 @@
 // Small good artifacts and data sets that the targets damage, made by this package's own writers.
 
+/** @import { Load } from './worker.mjs' */
+
 /** An image that differs between neighbouring pixels, [height, width, channels] uint8. */
 export function pixels(seed, height, width, channels) {
   return Uint8Array.from({ length: height * width * channels }, (_, i) => (seed * 37 + i * 11 + (i >> 4) * 5) & 255);
 }
 
+/** @type {import('../../dist/artifact.js').StageHeader} */
 export const HEADER = {
   stage: 'fuzz',
   stageVersion: 1,
@@ -14,7 +17,12 @@ export const HEADER = {
   precision: 'fp32',
 };
 
-/** A synthetic set of `perClass` PNG images of each class, as an artifact at `out`. */
+/**
+ * A synthetic set of `perClass` PNG images of each class, as an artifact at `out`.
+ *
+ * @param {Load} load
+ * @param {string} out
+ */
 export async function makeSet(load, out, { classes, size, perClass }) {
   const { openDraft } = await load('artifact');
   const { encodeImage } = await load('datasets/images');
@@ -27,13 +35,14 @@ export async function makeSet(load, out, { classes, size, perClass }) {
       files.push([imageName(classId, id, 'png'), new Uint8Array(content)]);
     }
   await draft.writeFiles(files);
+  /** @type {Pick<import('../../dist/index.js').Dataset, 'channels' | 'classNames' | 'mean' | 'std'>} */
   const facts = {
     channels: 3,
     classNames: Array.from({ length: classes }, (_, i) => `class ${i}`),
     mean: [0.5, 0.5, 0.5],
     std: [0.2, 0.2, 0.2],
   };
-  const made = { size, ipc: perClass, encoding: 'png', classes: Array.from({ length: classes }, (_, i) => i) };
-  await draft.writeJson('set.json', setOf(facts, made));
+  const ids = Array.from({ length: classes }, (_, i) => i);
+  await draft.writeJson('set.json', setOf(facts, { size, ipc: perClass, encoding: 'png', classes: ids }));
   return draft.publish({ images: files.length });
 }

@@ -7,6 +7,35 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { dice } from './mutate.mjs';
 
+/**
+ * Modules of the built package under the root that is fuzzed.
+ * @typedef {{
+ *   addon: typeof import('../../dist/addon.js'),
+ *   artifact: typeof import('../../dist/artifact.js'),
+ *   'canonical-json': typeof import('../../dist/canonical-json.js'),
+ *   'datasets/images': typeof import('../../dist/datasets/images.js'),
+ *   'datasets/index': typeof import('../../dist/datasets/index.js'),
+ *   'datasets/synthetic-set': typeof import('../../dist/datasets/synthetic-set.js'),
+ *   'datasets/unpack': typeof import('../../dist/datasets/unpack.js'),
+ *   errors: typeof import('../../dist/errors.js'),
+ *   import: typeof import('../../dist/import.js'),
+ *   'interchange/fkd-export': typeof import('../../dist/interchange/fkd-export.js'),
+ *   'interchange/fkd-import': typeof import('../../dist/interchange/fkd-import.js'),
+ *   'interchange/weights': typeof import('../../dist/interchange/weights.js'),
+ *   'label-format': typeof import('../../dist/label-format.js'),
+ *   labels: typeof import('../../dist/labels.js'),
+ *   plan: typeof import('../../dist/plan.js'),
+ *   progress: typeof import('../../dist/progress.js'),
+ *   recipe: typeof import('../../dist/recipe.js'),
+ *   safetensors: typeof import('../../dist/safetensors.js'),
+ *   'stages/pool': typeof import('../../dist/stages/pool.js'),
+ *   'stages/training': typeof import('../../dist/stages/training.js'),
+ *   tensor: typeof import('../../dist/tensor.js'),
+ * }} Modules
+ * @typedef {<Name extends keyof Modules>(file: Name) => Promise<Modules[Name]>} Load
+ * @typedef {{load: Load, root: string, dir: string}} Place - the build, and the folder a target may write in
+ */
+
 const job = JSON.parse(process.argv[2]);
 const { target: name, seed, from, to, dir, mark, saveTo } = job;
 /** Processor time of one case, all threads together: it does not depend on how busy the machine is. */
@@ -14,7 +43,8 @@ const CPU_SECONDS = job.sanitized ? 20 : 4;
 const WAIT_MS = 20_000; // a promise that is not settled by then never will be
 const MEMORY_BYTES = 256 << 20; // by which one case may raise the peak
 
-const load = (file) => import(new URL(`dist/${file}.js`, job.root));
+/** @type {Load} */
+const load = (file) => import(new URL(`dist/${file}.js`, job.root).href);
 const { open } = await import(`./targets/${name}.mjs`);
 await mkdir(join(dir, 'work'), { recursive: true });
 const target = await open({ load, root: job.root, dir: join(dir, 'work') });

@@ -44,17 +44,21 @@ export async function compareSets(folders: readonly string[], out: string): Prom
   const sets: Compared[] = [];
   for (const folder of folders) sets.push(await readSet(folder, BYTES / folders.length));
   const [first, ...others] = sets as [Compared, ...Compared[]];
-  const classes = first.gallery.classes.map(({ name }) => name);
+  const classes = namesOf(first);
   for (const [i, other] of others.entries())
-    if (JSON.stringify(other.gallery.classes.map(({ name }) => name)) !== JSON.stringify(classes))
+    if (JSON.stringify(namesOf(other)) !== JSON.stringify(classes))
       throw new LpldError(
         'E_MISMATCH',
-        expected(`the ${classes.length} classes of ${folders[0]}`, folders[i + 1]!, `${other.gallery.classes.length}`),
+        expected(`the classes of ${folders[0]} (${listed(classes)})`, folders[i + 1]!, listed(namesOf(other))),
         { path: folders[i + 1] },
       );
   await writeFileAtomic(out, [Buffer.from(render(named(sets, folders), classes))]);
   return out;
 }
+
+const namesOf = ({ gallery }: Compared): string[] => gallery.classes.map(({ name }) => name);
+const listed = (names: readonly string[]): string =>
+  `${names.slice(0, 3).join('; ')}${names.length > 3 ? `; ... ${names.length} in all` : ''}`;
 
 async function readSet(folder: string, budget: number): Promise<Compared> {
   const dir = existsSync(join(folder, 'synthesize', 'manifest.json')) ? join(folder, 'synthesize') : folder;

@@ -3,7 +3,8 @@
 // from files is escaped.
 
 import { stringify } from 'yaml';
-import { type AccuracyPoint, accuracyChart, bytesChart, lossChart } from './charts.ts';
+import { bytesChart, lossChart } from './charts.ts';
+import { type AccuracyPoint, accuracyChart } from './charts-accuracy.ts';
 import { formatBytes, formatMean, formatRatio, formatSeconds, formatShare } from './format.ts';
 import type { Curves, Gallery, RunFolder } from './gather.ts';
 import type { RunReport } from './index.ts';
@@ -88,7 +89,7 @@ function accuracy(report: RunReport, others: readonly RunReport[]): string {
     if (score && bytes > 0) points.push({ name, bytes, top1: score.top1, std: score.std });
   };
   add('student', report.student, report.labels.bytes);
-  add('random images', report.randomSoft, report.labels.bytes);
+  add('random, soft', report.randomSoft, report.labels.bytes);
   for (const other of others) add(nameOf(other), other.student, other.labels.bytes);
   if (points.length === 0) return '';
   const levels = [{ name: 'teacher', top1: report.teacher.top1 }];

@@ -45,6 +45,7 @@ function tarEntry({ name, data = new Uint8Array(0), type = '0', link = '', size 
 const tar = (entries) => new Uint8Array(gzipSync(Buffer.concat([...entries.map(tarEntry), Buffer.alloc(1024)])));
 
 function hostileTar(roll) {
+  /** @type {{name: string, type?: string, link?: string, data?: Uint8Array, size?: number}[]} */
   const entries = [
     { name: 'a/', type: '5' },
     { name: 'a/b', data: text('content') },
@@ -77,6 +78,7 @@ function hostileTar(roll) {
   return once(roll, 3) ? damage(bytes, roll) : bytes;
 }
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load, dir }) {
   const { unpackGzip, unpackTar, unpackZip } = await load('datasets/unpack');
   const good = zip([

@@ -68,6 +68,7 @@ async function makeSets(encode) {
   };
 }
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load, root, dir }) {
   const { decodeImage, encodeImage } = await load('datasets/images');
   const { openDataset } = await load('datasets/index');

@@ -7,6 +7,7 @@ import { makeSet } from '../sets.mjs';
 
 const bytesOf = (text) => new TextEncoder().encode(text);
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load, dir }) {
   const { openArtifact, parseManifest, stageKey } = await load('artifact');
   const { openSyntheticSet } = await load('datasets/synthetic-set');

@@ -77,6 +77,7 @@ function lying(spec, roll) {
   return copy;
 }
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load }) {
   const { tensor } = await load('tensor');
   const room = await openRoom(load);

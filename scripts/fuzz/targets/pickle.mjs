@@ -11,9 +11,14 @@ import { makeSet } from '../sets.mjs';
 const WEIGHTS = ['zip', 'legacy', 'network', 'views', 'views-legacy', 'dtypes', 'nested'];
 const SIZE = 8;
 
+/** @returns {import('../../../dist/tensor.js').TensorView} */
 const view = (dtype, shape, array) => ({ dtype, shape, data: new Uint8Array(array.buffer) });
 
-/** A label batch of four images of two classes. */
+/**
+ * A label batch of four images of two classes.
+ *
+ * @returns {import('../../../dist/interchange/fkd.js').FkdBatch}
+ */
 function batchOf(kind, shift) {
   const [rows, classes] = [4, 2];
   const crop = Float32Array.from({ length: 4 * rows }, (_, i) => [shift % 3, 1, 4, 5][i % 4] / SIZE);
@@ -34,6 +39,7 @@ function batchOf(kind, shift) {
   };
 }
 
+/** @param {import('../worker.mjs').Place} room */
 export async function open(room) {
   const { load, root, dir } = room;
   const { fkdFile } = await load('interchange/fkd-export');

@@ -11,6 +11,7 @@ const view = (dtype, shape, bytes) => ({
   data: Uint8Array.from({ length: bytes }, (_, i) => (i * 37) & 255),
 });
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load, dir }) {
   const { parseSafetensors, SafetensorsFile, readSafetensors, writeSafetensors } = await load('safetensors');
   const { arrayOf } = await load('tensor');

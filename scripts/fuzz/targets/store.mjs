@@ -13,6 +13,7 @@ const bytesOf = (string) => new TextEncoder().encode(string);
 /** E_MISMATCH is said by openPool, where labels are not those of the images, and by codecs, of tensors that are not theirs. */
 const CONFIG = /for codec/; // a name of another version's
 
+/** @param {import('../worker.mjs').Place} place */
 export async function open({ load, dir }) {
   const { openArtifact, stageKey } = await load('artifact');
   const { LabelStore } = await load('labels');
@@ -42,10 +43,13 @@ export async function open({ load, dir }) {
     const labels = await LabelStore.open(artifact);
     try {
       const some = Int32Array.from(positions, (n) => n % Math.max(1, labels.numRecords));
+      /** @type {any} */
       const set = { train: { count: IMAGES }, classNames: new Array(CLASSES).fill('x') };
+      /** @type {any} what a pool is opened with */
       const context = { inputs: { labels: artifact }, config: { dataset: { inputSize: SIZE } } };
       const pool = raw ? poolOf(labels) : await openPool(context, set);
       if (pool.plan.images !== IMAGES) throw new LpldError('E_MISMATCH', 'labels of other images'); // as export says
+      /** @type {import('../../../dist/recipe.js').ImageSizes} */
       const known = raw ? () => [SIZE, SIZE] : sizes;
       const inputSize = labels.index.inputSize;
       const { recipes, target } = await readPool(pool, some, {
@@ -55,9 +59,11 @@ export async function open({ load, dir }) {
         teacherTemperature: 2,
         temperatureSquared: false,
       });
+      if (target.kind === 'hard') throw new Error('a store without labels');
       await native.decode({ ...target, threads: 1, numClasses: labels.index.numClasses, recipes }, quiet).promise;
       if (!train || raw) return;
       const lr = tensor('F64', [some.length], new Float64Array(some.length).fill(1e-6));
+      /** @type {import('../../../dist/native.js').TrainSpec['optimizer']} */
       const optimizer = { kind: 'sgd', lr, momentum: 0, beta1: 0, beta2: 0, eps: 1, weightDecay: 0, decay: 'all' };
       await native.train(model, images, { ...EXECUTION, recipes, input, target, optimizer, hashPixels: false }, quiet)
         .promise;
