@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--checks]`: all that only a GPU can answer, in one command.
-// Jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA graph against launched iterations; then,
-// without --checks, the benches and one run of the quickstart. DIR (default $OUT, else none) receives checks.json and
-// bench-<name>.json. With --device cpu it rehearses itself. The checks need dist/, the built addon and a LibTorch only; where
-// npm's packages or Python are missing, what needs them says so. Exit code 1 if a check fails, 4 without
-// the device.
+// `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--only PART]...`: all that only a GPU can answer, in one
+// command. Parts: checks (jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA graph against
+// launched iterations), a bench's name, quickstart; --checks is --only checks. A part after the checks takes --limit seconds at
+// most. DIR (default $OUT, else none) receives checks.json, bench-<name>.json and quickstart.json. With --device cpu it
+// rehearses itself. The checks need dist/, the built addon and a LibTorch only; where npm's packages or Python are missing,
+// what needs them says so. Exit code 1 if a part fails, 4 without the device.
 // test/cuda.test.ts runs the checks.
 
 import { spawnSync } from 'node:child_process';
@@ -68,7 +68,7 @@ async function runChecks(device, seed) {
   return rows;
 }
 
-/** Runs a command of the package and shows it; the last line of its output is its JSON document. */
+/** Runs a command of the package; the last line of its output is its JSON document. */
 function command(args, seconds) {
   const began = performance.now();
   const { status, stdout, stderr, error } = spawnSync(process.execPath, args, {
@@ -106,39 +106,58 @@ async function main() {
       out: { type: 'string', default: process.env.OUT ?? '' },
       seed: { type: 'string', default: String(Date.now()) },
       checks: { type: 'boolean', default: false },
+      only: { type: 'string', multiple: true },
+      limit: { type: 'string', default: '600' },
     },
   });
   const { device, out } = values;
+  const parts = ['checks', ...Object.keys(BENCHES), 'quickstart'];
+  const wanted = values.checks ? ['checks'] : (values.only ?? parts);
+  const unknown = wanted.filter((part) => !parts.includes(part));
+  if (unknown.length > 0 || !(Number(values.limit) > 0)) {
+    const what = unknown.length > 0 ? `one of ${parts.join(', ')} for --only` : 'seconds for --limit';
+    console.error(`gpu-check: expected ${what} but received ${unknown.join(', ') || values.limit}`);
+    process.exitCode = 2;
+    return;
+  }
   const write = (name, value) => {
     if (out === '') return;
     mkdirSync(out, { recursive: true });
     writeFileSync(join(out, name), `${JSON.stringify(value, null, 2)}\n`);
   };
-  console.log(`inputs of ops from --seed ${values.seed}`);
-  const rows = await runChecks(device, BigInt(values.seed));
-  const failed = rows.filter((row) => !row.passed).length;
-  write('checks.json', { device, seed: values.seed, info: loadNative().info(), rows });
-  console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed`);
-  process.exitCode = failed === 0 ? 0 : 1;
-  if (values.checks) return;
+  process.exitCode = 0;
+  const failedIf = (problem) => {
+    if (problem) process.exitCode = 1;
+  };
+  if (wanted.includes('checks')) {
+    console.log(`inputs of ops from --seed ${values.seed}`);
+    const rows = await runChecks(device, BigInt(values.seed));
+    const failed = rows.filter((row) => !row.passed).length;
+    write('checks.json', { device, seed: values.seed, info: loadNative().info(), rows });
+    console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed`);
+    failedIf(failed > 0);
+  }
 
-  for (const [name, seconds] of Object.entries(BENCHES)) {
+  const within = (seconds) => Math.min(seconds, Number(values.limit));
+  for (const [name, seconds] of Object.entries(BENCHES).filter(([name]) => wanted.includes(name))) {
     const smoke = device === 'cpu' ? ['--smoke'] : []; // a rehearsal measures nothing
-    const result = command(['bench/main.mjs', name, '--json', '--device', device, ...smoke], seconds);
+    const result = command(['bench/main.mjs', name, '--json', '--device', device, ...smoke], within(seconds));
     const shares = name === 'synthesize' && result.json !== null ? ipcShares(result.json.rows) : [];
     write(`bench-${name}.json`, { ...result, shares });
-    console.log(
-      `bench ${name}: ${result.problem ?? `${result.json.rows.length} rows`}, ${result.seconds.toFixed(0)} s`,
-    );
+    const count = result.json === null ? 'no rows' : `${result.json.rows.length} rows`;
+    console.log(`bench ${name}: ${[result.problem, count].filter(Boolean).join('; ')}, ${result.seconds.toFixed(0)} s`);
     for (const row of result.json?.rows ?? []) console.log(`  ${JSON.stringify(row)}`);
     for (const share of shares) console.log(`  ${JSON.stringify(share)}`);
+    failedIf(result.problem);
   }
+  if (!wanted.includes('quickstart')) return;
   const folder = mkdtempSync(join(tmpdir(), 'lpld-gpu-check-'));
   try {
     const quick = ['dist/cli.js', 'run', 'quickstart', '--out', folder, '--device', device, '--json'];
-    const result = command(device === 'cpu' ? [...quick, '--dry-run'] : quick, 600);
+    const result = command(device === 'cpu' ? [...quick, '--dry-run'] : quick, within(600));
     write('quickstart.json', result);
     console.log(`quickstart: ${result.problem ?? 'ran to the end'}, ${result.seconds.toFixed(0)} s`);
+    failedIf(result.problem);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
