@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--only PART]...`: all that only a GPU can answer, in one
 // command. Parts: checks (jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA graph against
-// launched iterations), a bench's name, quickstart; --checks is --only checks. A part after the checks takes --limit seconds at
+// launched iterations; one that breaks its process takes no other with it), a bench's name, quickstart; --checks is --only checks. A part after the checks takes --limit seconds at
 // most. DIR (default $OUT, else none) receives checks.json, bench-<name>.json and quickstart.json. With --device cpu it
 // rehearses itself. The checks need dist/, the built addon and a LibTorch only; where npm's packages or Python are missing,
 // what needs them says so. Exit code 1 if a part fails, 4 without the device.
 // test/cuda.test.ts runs the checks.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 import { loadNative } from '../dist/addon.js';
 import { distance, JOB_CHECKS, Side, synthesisSpec } from './gpu-check-jobs.mjs';
 import { kernelChecks, loopChecks } from './gpu-check-kernels.mjs';
+import { breaksContext, collectRows } from './gpu-check-rows.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const BENCHES = { synthesize: 420, 'norm-act': 120, render: 120 }; // seconds each may take
@@ -39,7 +40,7 @@ export function deviceChecks(device, seed = 1n) {
   }));
   // it is a deterministic job: from then on LibTorch fills new tensors with NaN
   const poison = {
-    name: 'a deterministic job, for the checks below',
+    name: CONTEXT,
     async run() {
       const side = new Side(native, device);
       const model = side.model('convnet', 3, 32);
@@ -50,22 +51,46 @@ export function deviceChecks(device, seed = 1n) {
   return [...jobs, poison, ...kernelChecks(native, device, seed), ...loopChecks(native, device)];
 }
 
-async function runChecks(device, seed) {
-  const rows = [];
-  for (const { name, run } of deviceChecks(device, seed)) {
+const CONTEXT = 'a deterministic job, for the checks below';
+
+/** The child of runChecks, see gpu-check-rows.mjs: the checks from one on. */
+async function childChecks(device, seed, from) {
+  const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+  const checks = deviceChecks(device, seed);
+  say({ info: loadNative().info(), names: checks.map(({ name }) => name) });
+  const context = checks.findIndex(({ name }) => name === CONTEXT);
+  if (from > context) await checks[context].run();
+  for (const [i, { name, run }] of checks.entries()) {
+    if (i < from) continue;
+    say({ begin: i });
     const began = performance.now();
-    const result = await run().catch((error) => ({
-      distance: Number.POSITIVE_INFINITY,
-      tolerance: 0,
-      error: error.message,
-    }));
-    const passed = result.distance <= result.tolerance;
-    rows.push({ name, passed, ...result, seconds: (performance.now() - began) / 1000 });
-    console.log(
-      `${passed ? 'ok    ' : 'FAILED'} ${name}: ${result.error ?? `${result.distance.toExponential(2)} of ${result.tolerance}`}`,
-    );
+    const result = await run().catch((error) => ({ distance: null, tolerance: 0, error: error.message }));
+    const passed = result.distance !== null && result.distance <= result.tolerance;
+    say({ row: { name, passed, ...result, seconds: (performance.now() - began) / 1000 } });
+    if (breaksContext(result.error)) process.exit(0);
   }
-  return rows;
+  say({ done: true });
+}
+
+/** Runs the checks in children; checks.json grows with every row. @returns {Promise<number>} exit code */
+async function runChecks(device, seed, write) {
+  console.log(`inputs of ops from --seed ${seed}`);
+  const start = (from) =>
+    spawn(
+      process.execPath,
+      [fileURLToPath(import.meta.url), '--device', device, '--seed', String(seed), '--from', String(from)],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+  const { code, rows } = await collectRows(start, ({ name, passed, distance, tolerance, error }, { info, rows }) => {
+    const off = distance === null ? 'no finite number' : distance.toExponential(2); // JSON has no other numbers
+    const said = error ?? `${off} of ${tolerance}`;
+    console.log(`${passed ? 'ok    ' : 'FAILED'} ${name}: ${said}`);
+    write('checks.json', { device, seed: String(seed), info, rows });
+  });
+  if (code !== 0) return code;
+  const failed = rows.filter((row) => !row.passed).length;
+  console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
 }
 
 /** Runs a command of the package; the last line of its output is its JSON document. */
@@ -108,9 +133,11 @@ async function main() {
       checks: { type: 'boolean', default: false },
       only: { type: 'string', multiple: true },
       limit: { type: 'string', default: '600' },
+      from: { type: 'string' }, // of a child: the first check it runs
     },
   });
   const { device, out } = values;
+  if (values.from !== undefined) return childChecks(device, BigInt(values.seed), Number(values.from));
   const parts = ['checks', ...Object.keys(BENCHES), 'quickstart'];
   const wanted = values.checks ? ['checks'] : (values.only ?? parts);
   const unknown = wanted.filter((part) => !parts.includes(part));
@@ -129,14 +156,8 @@ async function main() {
   const failedIf = (problem) => {
     if (problem) process.exitCode = 1;
   };
-  if (wanted.includes('checks')) {
-    console.log(`inputs of ops from --seed ${values.seed}`);
-    const rows = await runChecks(device, BigInt(values.seed));
-    const failed = rows.filter((row) => !row.passed).length;
-    write('checks.json', { device, seed: values.seed, info: loadNative().info(), rows });
-    console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed`);
-    failedIf(failed > 0);
-  }
+  if (wanted.includes('checks')) process.exitCode = await runChecks(device, BigInt(values.seed), write);
+  if (process.exitCode === 4) return;
 
   const within = (seconds) => Math.min(seconds, Number(values.limit));
   for (const [name, seconds] of Object.entries(BENCHES).filter(([name]) => wanted.includes(name))) {
