@@ -7,10 +7,14 @@ import { createInterface } from 'node:readline';
 /** Errors of CUDA stay in the process: what comes after them says nothing. */
 export const breaksContext = (error) => /CUDA error|CUDA driver error|cudnn|cublas/i.test(error ?? '');
 
+const STALLED = 120_000; // ms a check may take before its process is ended
+
 /** @typedef {{name: string, passed: boolean, distance: number | null, tolerance: number, error?: string, seconds?: number}} Row */
 
 /** One child from its start to its end. @returns {Promise<{code: number | null, signal: string | null, done: boolean, begun: number | null}>} */
-async function oneChild(child, state, onRow) {
+async function oneChild(child, state, onRow, until) {
+  const left = () => Math.min(STALLED, until - performance.now());
+  let watch = setTimeout(() => child.kill('SIGKILL'), left());
   const ended = new Promise((done) => {
     child.on('error', (error) => done({ code: null, signal: error.message }));
     child.on('close', (code, signal) => done({ code, signal }));
@@ -25,6 +29,8 @@ async function oneChild(child, state, onRow) {
       console.log(line);
       continue;
     }
+    clearTimeout(watch);
+    watch = setTimeout(() => child.kill('SIGKILL'), left());
     if (said.names !== undefined) Object.assign(state, said);
     if (said.begin !== undefined) begun = said.begin;
     if (said.done) done = true;
@@ -33,7 +39,9 @@ async function oneChild(child, state, onRow) {
     state.rows.push(said.row);
     onRow(said.row, state);
   }
-  return { ...(await ended), done, begun };
+  const ending = await ended;
+  clearTimeout(watch);
+  return { ...ending, done, begun };
 }
 
 /**
@@ -41,20 +49,22 @@ async function oneChild(child, state, onRow) {
  *
  * @param {(from: number) => import('node:child_process').ChildProcess} start - a child for the checks from that one on
  * @param {(row: Row, state: {info: object, names: string[], rows: Row[]}) => void} onRow - called after each
- * @returns {Promise<{code: number, rows: Row[]}>} code: 0 all rows are there (some may have failed), else what the first
- *   child that could not begin ended with
+ * @param {number} [until] - performance.now() at which whatever runs is ended and nothing more is begun
+ * @returns {Promise<{code: number, rows: Row[], left: number}>} code: 0, though rows may have failed, or what the first child
+ *   that could not begin ended with; left: checks that were not begun in time
  */
-export async function collectRows(start, onRow) {
+export async function collectRows(start, onRow, until = Number.POSITIVE_INFINITY) {
   const state = { info: null, names: [], rows: [] };
   for (;;) {
     const from = state.rows.length;
-    const { code, signal, done, begun } = await oneChild(start(from), state, onRow);
+    const { code, signal, done, begun } = await oneChild(start(from), state, onRow, until);
     if (begun !== null) {
       const error = `its process ended with ${signal ?? `exit code ${code}`}`;
       const row = { name: state.names[begun], passed: false, distance: null, tolerance: 0, error };
       state.rows.push(row);
       onRow(row, state);
-    } else if (!done && state.rows.length === from) return { code: code || 1, rows: state.rows };
-    if (done || state.rows.length === state.names.length) return { code: 0, rows: state.rows };
+    } else if (!done && state.rows.length === from) return { code: code || 1, rows: state.rows, left: 0 };
+    const left = state.names.length - state.rows.length;
+    if (done || left === 0 || performance.now() >= until) return { code: 0, rows: state.rows, left };
   }
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--only PART]...`: all that only a GPU can answer, in one
-// command. Parts: checks (jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA graph against
-// launched iterations; one that breaks its process takes no other with it), a bench's name, quickstart; --checks is --only checks. A part after the checks takes --limit seconds at
-// most. DIR (default $OUT, else none) receives checks.json, bench-<name>.json and quickstart.json. With --device cpu it
-// rehearses itself. The checks need dist/, the built addon and a LibTorch only; where npm's packages or Python are missing,
-// what needs them says so. Exit code 1 if a part fails, 4 without the device.
-// test/cuda.test.ts runs the checks.
+// `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--only PART]... [--limit SECONDS]`: all that only a GPU can
+// answer, in one command. Parts: checks (jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA
+// graph against launched iterations; one that breaks its process takes no other with it), a bench's name, quickstart. --checks
+// is --only checks; --limit is what each part may take. DIR (default $OUT, else none) receives checks.json, bench-<name>.json
+// and quickstart.json. With --device cpu it rehearses itself. The checks need dist/, the built addon and a LibTorch only; where
+// npm's packages or Python are missing, what needs them says so. Exit code 1 if a part fails, 4 without the device.
+// test/cuda.test.ts runs the checks, test/gpu-box.test.ts what happens around them.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -73,7 +73,7 @@ async function childChecks(device, seed, from) {
 }
 
 /** Runs the checks in children; checks.json grows with every row. @returns {Promise<number>} exit code */
-async function runChecks(device, seed, write) {
+async function runChecks(device, seed, limit, write) {
   console.log(`inputs of ops from --seed ${seed}`);
   const start = (from) =>
     spawn(
@@ -81,16 +81,17 @@ async function runChecks(device, seed, write) {
       [fileURLToPath(import.meta.url), '--device', device, '--seed', String(seed), '--from', String(from)],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
-  const { code, rows } = await collectRows(start, ({ name, passed, distance, tolerance, error }, { info, rows }) => {
+  const show = ({ name, passed, distance, tolerance, error }, { info, rows }) => {
     const off = distance === null ? 'no finite number' : distance.toExponential(2); // JSON has no other numbers
-    const said = error ?? `${off} of ${tolerance}`;
-    console.log(`${passed ? 'ok    ' : 'FAILED'} ${name}: ${said}`);
+    console.log(`${passed ? 'ok    ' : 'FAILED'} ${name}: ${error ?? `${off} of ${tolerance}`}`);
     write('checks.json', { device, seed: String(seed), info, rows });
-  });
+  };
+  const { code, rows, left } = await collectRows(start, show, performance.now() + 1000 * limit);
   if (code !== 0) return code;
   const failed = rows.filter((row) => !row.passed).length;
-  console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  const late = left === 0 ? '' : `, ${left} not run: no time left`;
+  console.log(`${device}: ${rows.length - failed} checks passed, ${failed} failed${late}`);
+  return failed + left === 0 ? 0 : 1;
 }
 
 /** Runs a command of the package; the last line of its output is its JSON document. */
@@ -156,7 +157,8 @@ async function main() {
   const failedIf = (problem) => {
     if (problem) process.exitCode = 1;
   };
-  if (wanted.includes('checks')) process.exitCode = await runChecks(device, BigInt(values.seed), write);
+  if (wanted.includes('checks'))
+    process.exitCode = await runChecks(device, BigInt(values.seed), Number(values.limit), write);
   if (process.exitCode === 4) return;
 
   const within = (seconds) => Math.min(seconds, Number(values.limit));

@@ -98,5 +98,13 @@ test('every check has its row, whatever ends a process: a signal, an exit, a bro
 
 test('where not even the first child begins, its exit code is the answer', async () => {
   const failing = () => spawn(process.execPath, ['-e', 'process.exit(4)'], { stdio: ['ignore', 'pipe', 'ignore'] });
-  expect(await collectRows(failing, () => {})).toEqual({ code: 4, rows: [] });
+  expect(await collectRows(failing, () => {})).toEqual({ code: 4, rows: [], left: 0 });
+});
+
+test('a check that hangs is ended at the limit, and what comes after it is counted', async () => {
+  const hanging = (from: number) => child(from, 'setTimeout(() => {}, 1e6); break;');
+  const { code, rows, left } = await collectRows(hanging, () => {}, performance.now() + 6000);
+  expect(rows.map(({ passed }) => passed)).toEqual([true, false]);
+  expect(rows[1]!.error).toBe('its process ended with SIGKILL');
+  expect({ code, left }).toEqual({ code: 0, left: 3 });
 });
