@@ -62,6 +62,7 @@ export function packageFolders(packages, names, isInstalled) {
       if (entry !== undefined && isInstalled(folder)) {
         if (found.has(folder)) return;
         found.add(folder);
+        /** @type {{dependencies?: object, optionalDependencies?: object}} */
         const { dependencies = {}, optionalDependencies = {} } = entry;
         for (const next of Object.keys({ ...dependencies, ...optionalDependencies })) visit(next, folder);
         return;

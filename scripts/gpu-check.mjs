@@ -82,6 +82,7 @@ async function runChecks(device, seed, limit, write) {
       [fileURLToPath(import.meta.url), '--device', device, '--seed', String(seed), '--from', String(from)],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
+  /** @type {Parameters<typeof collectRows>[1]} */
   const show = ({ name, passed, distance, tolerance, error }, { info, rows }) => {
     const off = distance === null ? 'no finite number' : distance.toExponential(2); // JSON has no other numbers
     console.log(`${passed ? 'ok    ' : 'FAILED'} ${name}: ${error ?? `${off} of ${tolerance}`}`);
