@@ -26,7 +26,7 @@ class ConvNet final : public Model {
     classifier_ = add_linear("classifier", channels * size * size, o.num_classes);
   }
 
-  at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
+  at::Tensor body(const Pass& pass, const at::Tensor& images) const override {
     at::Tensor x = pass.input(images);  // [B, C, P, P]
     for (size_t i = 0; i < convs_.size(); ++i) {
       x = pass.conv_norm(convs_[i], *norms_[i], x, {.act = Act::Relu});  // [B, W, H, H]

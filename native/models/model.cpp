@@ -29,6 +29,23 @@ at::Tensor Pass::linear(const Linear& linear, const at::Tensor& x) const {
   return at::linear(x, weight, bias).to(at::kFloat);
 }
 
+// A CPU answers in parts whose activations stay near its cache. Measured with ResNet-18 and batches of 100, two threads:
+// parts of 25 images of 224 px are 1.2x as fast as the whole; at 64 px nothing is gained.
+int64_t Pass::parts(const at::Tensor& images) const {
+  constexpr int64_t kPixels = 25 * 224 * 224;
+  if (mode_ != Mode::Answering || !images.is_cpu() || images.numel() == 0) return 1;
+  const int64_t pixels = images.size(2) * images.size(3), part = std::max<int64_t>(1, kPixels / pixels);
+  return (images.size(0) + part - 1) / part;
+}
+
+at::Tensor Model::features(const Pass& pass, const at::Tensor& images) const {
+  const int64_t parts = pass.parts(images);
+  if (parts <= 1) return body(pass, images);
+  std::vector<at::Tensor> features;
+  for (const at::Tensor& part : images.chunk(parts, 0)) features.push_back(body(pass, part));
+  return at::cat(features, 0);
+}
+
 void Model::set_trainable(bool trainable) {
   for (auto& parameter : parameters) {
     parameter.value.mutable_grad().reset();

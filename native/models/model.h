@@ -67,6 +67,8 @@ class Pass {
   // act(norm(conv(x)) + residual): the one point every architecture calls, so that implementations can fuse it.
   at::Tensor conv_norm(const Conv& conv, const BatchNorm& norm, const at::Tensor& x, Tail tail) const;
   at::Tensor input(const at::Tensor& x) const;  // to the compute dtype, channels-last
+  // Into how many parts a batch [B, C, P, P] is best cut: more than one only where no image sees another.
+  int64_t parts(const at::Tensor& images) const;
 
  private:
   enum class Mode { Training, Answering, Tapped, BatchStatistics };
@@ -101,7 +103,7 @@ class Model {
   explicit Model(ModelOptions options) : options(std::move(options)) {}
   virtual ~Model() = default;
   // Input of the last linear layer: images [B, C, P, P] -> [B, D] in the compute dtype.
-  virtual at::Tensor features(const Pass& pass, const at::Tensor& images) const = 0;
+  at::Tensor features(const Pass& pass, const at::Tensor& images) const;
   virtual const Linear& head() const = 0;                                 // the last linear layer, D -> K
   at::Tensor forward(const Pass& pass, const at::Tensor& images) const {  // logits [B, K] float
     return pass.linear(head(), features(pass, images));
@@ -137,6 +139,7 @@ class Model {
   int64_t optimizer_steps = 0;
 
  protected:
+  virtual at::Tensor body(const Pass& pass, const at::Tensor& images) const = 0;  // features of one part
   enum class Init { KaimingNormalFanOut, TorchDefault };
   Conv add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias, Init init);
   Linear add_linear(const std::string& name, int64_t in, int64_t out);

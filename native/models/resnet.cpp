@@ -54,7 +54,7 @@ class ResNet final : public Model {
     head_ = add_linear("fc", in, o.num_classes);
   }
 
-  at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
+  at::Tensor body(const Pass& pass, const at::Tensor& images) const override {
     at::Tensor x = pass.conv_norm(stem_, *stem_norm_, pass.input(images), {.act = Act::Relu});
     if (!options.small_stem) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
     for (const Block& block : blocks_) {
