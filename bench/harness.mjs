@@ -59,6 +59,13 @@ export async function runBench(bench, cases, options) {
     device: options.device,
   };
   const rows = [];
+  const document = () => JSON.stringify({ bench, machine, commit: commit(), rows });
+  // What is stopped for the time it takes still says what it has measured.
+  const stopped = () => {
+    console.log(document());
+    process.exit(1);
+  };
+  if (options.json) process.once('SIGTERM', stopped);
   let agreed = true;
   for (const { name, contenders: all, compare, bases, rates } of cases) {
     const [contenders, answers] = [[], []];
@@ -83,7 +90,8 @@ export async function runBench(bench, cases, options) {
     const seconds = await measure(timed);
     rows.push(...rowsOf(name, timed, seconds, bases, device));
   }
-  if (options.json) console.log(JSON.stringify({ bench, machine, commit: commit(), rows }));
+  process.removeListener('SIGTERM', stopped);
+  if (options.json) console.log(document());
   else if (options.smoke) {
     for (const row of rows) console.log(`${bench}: ${row.case}: ${row.contender} unavailable: ${row.unavailable}`);
     console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0] [--run DIR] [--part NAME]`:
-// runs benches by name, all without one. --run and --part are for codecs, which says what they mean.
+// `npm run bench -- [NAME...] [--json] [--smoke] [--threads N] [--device cpu|cuda:0] [--case TEXT]
+// [--run DIR] [--part NAME]`: runs benches by name, all without one; --case: those cases whose name has the text. --run and
+// --part are for codecs, which says what they mean.
 
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
@@ -18,6 +19,7 @@ const { values, positionals } = parseArgs({
     device: { type: 'string', default: 'cpu' },
     run: { type: 'string' },
     part: { type: 'string' },
+    case: { type: 'string', default: '' },
   },
 });
 const unknown = positionals.filter((name) => !BENCHES.includes(name));
@@ -31,6 +33,8 @@ const options = { ...values, threads: Number(values.threads) };
 let agreed = true;
 for (const name of positionals.length > 0 ? positionals : BENCHES) {
   const { cases } = await import(`./${name}.mjs`);
-  agreed = (await runBench(name, await cases(options), options)) && agreed;
+  const wanted = (await cases(options)).filter((each) => each.name.includes(values.case));
+  if (wanted.length === 0) console.error(`${name}: no case has '${values.case}' in its name`);
+  agreed = (await runBench(name, wanted, options)) && agreed;
 }
 process.exit(agreed ? 0 : 1); // a Python child would keep the process waiting

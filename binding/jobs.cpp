@@ -124,6 +124,8 @@ Napi::Value js_synthesize(const Napi::CallbackInfo& info) {
           out.Set("lossCe", from_tensor(env, result.loss_ce));
           out.Set("lossBn", from_tensor(env, result.loss_bn));
           out.Set("lossLayers", from_tensor(env, result.loss_layers));
+          out.Set("graphRefused", env.Null());
+          if (!result.graph_refused.empty()) out.Set("graphRefused", result.graph_refused);
         });
   });
 }

@@ -3,6 +3,7 @@
 // what the jobs use.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/isfinite.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
@@ -19,6 +20,7 @@
 #include "ops/bn_match.h"
 #include "ops/class_cosine.h"
 #include "ops/class_moments.h"
+#include "ops/conv_norm_act.h"
 #include "ops/crop_flip_roll.h"
 #include "ops/image_prior.h"
 #include "ops/label_metrics.h"
@@ -186,6 +188,19 @@ Napi::Value norm_act_op(
   return result;
 }
 
+Napi::Value conv_norm_act_op(
+    const Info& info) {  // x, residual or null, conv {weight, bias, scale, shift, stride, padding, relu}
+  const c10::AutoGradMode no_grad(false);
+  const Fields conv(info[2], "conv");
+  const at::Tensor x = tensor_at(info, 0).contiguous(at::MemoryFormat::ChannelsLast);
+  const at::Tensor residual =
+      info[1].IsNull() ? at::Tensor() : tensor_at(info, 1).contiguous(at::MemoryFormat::ChannelsLast);
+  const FoldedConv folded = fold(conv.tensor("weight", at::kFloat), conv.tensor("bias", at::kFloat),
+                                 conv.tensor("scale", at::kFloat), conv.tensor("shift", at::kFloat), x.scalar_type());
+  return from_tensor(info.Env(), conv_norm_act({x, residual, folded, conv.integer("stride"), conv.integer("padding"),
+                                                conv.boolean("relu")}));
+}
+
 Napi::Value class_cosine_op(const Info& info) {  // features, labels, numClasses
   const c10::AutoGradMode no_grad(false);
   return from_tensor(info.Env(), class_cosine(tensor_at(info, 0), tensor_at(info, 1), integer_at(info, 2)));
@@ -278,8 +293,8 @@ Napi::Value forward_op(const Info& info) {  // model, x, precision
   const c10::AutoGradMode no_grad(false);
   const auto model = ModelHandle::of(info[0]).idle();
   const auto dtype = parse_precision(string_at(info, 2)) == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
-  model->prepare(/*training=*/false, dtype);
-  return from_tensor(info.Env(), model->forward(Pass(*model, false, dtype, nullptr),
+  LPLD_CHECK(at::isfinite(tensor_at(info, 1)).all().item<bool>(), Internal, "expected finite pixels");
+  return from_tensor(info.Env(), model->forward(Pass::answering(*model, dtype),
                                                 tensor_at(info, 1).to(at::Device(model->options.device))));
 }
 
@@ -295,6 +310,7 @@ const Entry kOps[] = {
     {"cropFlipRoll", crop_flip_roll_op},
     {"bnMatch", bn_match_op},
     {"normAct", norm_act_op},
+    {"convNormAct", conv_norm_act_op},
     {"classMoments", class_moments_op},
     {"classCosine", class_cosine_op},
     {"softKl", soft_kl_op},

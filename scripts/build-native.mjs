@@ -131,8 +131,9 @@ async function buildNative(extra, sanitize) {
   const generator = which('ninja') === null ? 'Unix Makefiles' : 'Ninja';
   prepareBuildFolder(build, { defines, generator, libtorch: libtorch.version, directory: packageRoot });
 
-  // One compiler process can need 1.3 GB.
-  const parallel = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
+  // One compiler process can need 1.3 GB; a machine whose memory grows with use reports too little of it.
+  const fitting = Math.max(1, Math.min(availableParallelism(), Math.floor(totalmem() / 2 ** 31)));
+  const parallel = Number(process.env.CMAKE_BUILD_PARALLEL_LEVEL) || fitting;
   process.stderr.write(
     `building the native addon for LibTorch ${libtorch.version}; the first time takes some minutes\n`,
   );

@@ -177,7 +177,8 @@ export function loopChecks(native, device) {
     const side = new Side(native, device);
     const model = side.model(arch, 3, 32);
     const job = native.synthesize(model, { ...synthesisSpec(side, model, STEPS), ...change }, on);
-    const { lossCe, lossBn, state } = await job.promise;
+    const { lossCe, lossBn, state, graphRefused } = await job.promise;
+    if (graphRefused !== null) throw new Error(`no graph was made: ${graphRefused}`);
     return [...arrayOf(lossCe, 'F64'), ...arrayOf(lossBn, 'F64'), ...arrayOf(state.x, 'F32')];
   };
   return [

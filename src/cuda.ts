@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 export interface CudaDriver {
-  /** Version of the loaded kernel driver, e.g. 580.65.06; null when none is loaded. */
+  /** Version of the loaded kernel driver, e.g. 580.65.06; null when none is loaded or it does not say. */
   readonly version: string | null;
   /** Path of libcuda.so.1, null when it is in none of the usual folders. */
   readonly libcuda: string | null;
@@ -33,7 +33,8 @@ export function cudaDriver(fsRoot = '/', libraryPath = process.env.LD_LIBRARY_PA
   const version = driverVersion(join(fsRoot, 'proc/driver/nvidia/version'));
   const folders = [...libraryPath.split(delimiter).filter(Boolean), ...LIBCUDA_FOLDERS.map((f) => join(fsRoot, f))];
   const libcuda = folders.map((f) => join(f, 'libcuda.so.1')).find((f) => existsSync(f)) ?? null;
-  const loaded = version !== null || existsSync(join(fsRoot, 'dev/dxg'));
+  // dxg: the Windows host's driver. nvidiactl: sandboxes that hand the device through have it without the /proc entry.
+  const loaded = version !== null || ['dev/dxg', 'dev/nvidiactl'].some((device) => existsSync(join(fsRoot, device)));
   return { version, libcuda, present: loaded && libcuda !== null };
 }
 

@@ -226,7 +226,7 @@ export function renderDoctor(report: DoctorReport): string {
     row('cuda', `${cuda.usable ? 'usable' : 'not usable'}: ${cuda.reason}`),
     row(
       '',
-      `driver ${cuda.driver.version ?? 'none'}, libcuda ${cuda.driver.libcuda ?? 'none'}, nvcc ${cuda.nvcc?.version ?? 'none'}`,
+      `driver ${cuda.driver.version ?? (cuda.driver.present ? 'without a version' : 'none')}, libcuda ${cuda.driver.libcuda ?? 'none'}, nvcc ${cuda.nvcc?.version ?? 'none'}`,
     ),
     '',
     ...(report.ok ? ['everything needed is here'] : report.problems.map((p) => `problem: ${p}`)),

@@ -13,9 +13,9 @@ import { EXPORT_FORMATS, formatNamed } from './interchange/index.ts';
 import type { ExportImage, LabelBatch, LabelExport } from './interchange/types.ts';
 import { LabelStore } from './labels.ts';
 import type { CodeSpec, EncodedLabels, Recipes } from './native.ts';
+import { makeFolder, whileLocked } from './output-folder.ts';
 import type { ProgressSink } from './progress.ts';
 import { sliceRecipes } from './recipe.ts';
-import { makeFolder } from './stage-runner.ts';
 import { poolOf, readPool } from './stages/pool.ts';
 import { defaultThreads, runJob, throwIfCancelled } from './stages/shared.ts';
 import type { TensorView } from './tensor.ts';
@@ -40,7 +40,10 @@ export interface Exported {
   readonly bytes: number;
 }
 
-/** Runs `work` in an empty folder that takes its final name when the work is done, and is removed when it fails. */
+/**
+ * Runs `work` in an empty folder that takes its final name when the work is done, and is removed when it fails. The caller
+ * holds `given`.
+ */
 async function wholeFolder(given: string, work: (dir: string) => Promise<void>): Promise<void> {
   const out = resolve(given); // a final slash would put the unfinished folder inside
   if (existsSync(out) && (await guarded(out, () => readdir(out))).length > 0)
@@ -196,7 +199,8 @@ export async function exportData(options: ExportOptions): Promise<Exported> {
     throwIfCancelled(signal);
     progress.update(done);
   };
-  await wholeFolder(out, (dir) => format.write({ set, images, labels, out: dir, shardBytes, onDone }));
+  const write = (dir: string): Promise<void> => format.write({ set, images, labels, out: dir, shardBytes, onDone });
+  await whileLocked(out, progress, () => wholeFolder(out, write));
   progress.finish();
   return { out, format: format.name, items, ...(await guarded(out, () => sizeOf(out))) };
 }

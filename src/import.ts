@@ -2,16 +2,16 @@
 // `--images` are asked for. Every byte of the foreign files counts for the key; an artifact of the same key is kept, an
 // interrupted one resumed.
 
-import { dirname, resolve } from 'node:path';
-import { type Artifact, type ArtifactDraft, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
+import { type Artifact, type ArtifactDraft, openArtifact, openDraft, type StageHeader } from './artifact.ts';
 import { datasetIdentity } from './datasets/identity.ts';
 import { openSyntheticSet, setOf } from './datasets/synthetic-set.ts';
 import { expected, LpldError } from './errors.ts';
 import { formatNamed, IMPORT_FORMATS } from './interchange/index.ts';
 import type { ImageFormat, LabelFormat, LabelImport } from './interchange/types.ts';
 import { type LabelHeader, LabelWriter } from './labels.ts';
+import { keptOrMade } from './output-folder.ts';
 import type { ProgressSink, StageProgress } from './progress.ts';
-import { existing, makeFolder } from './stage-runner.ts';
+import { standing } from './stage-runner.ts';
 import { STREAM_VERSION } from './stages/label-plan.ts';
 import { throwIfCancelled } from './stages/shared.ts';
 import { tensor } from './tensor.ts';
@@ -59,14 +59,19 @@ function importHeader(
 async function making(
   out: string,
   stage: Pick<StageHeader, 'stage' | 'config' | 'inputs'>,
+  progress: StageProgress,
   make: (draft: ArtifactDraft) => Promise<unknown>,
 ): Promise<Artifact> {
   const header: StageHeader = { ...stage, stageVersion: 1, deviceClass: 'cpu', precision: 'fp32' };
-  const kept = await existing(out);
-  if (kept !== null && kept.manifest.key === stageKey(header)) return kept;
-  await makeFolder(dirname(resolve(out)));
-  const draft = await openDraft(out.replace(/(?<=.)\/+$/, ''), header); // a final slash would put the draft inside
-  return draft.publish(await make(draft));
+  return keptOrMade(
+    out,
+    progress,
+    () => standing(out, header),
+    async () => {
+      const draft = await openDraft(out, header);
+      return draft.publish(await make(draft));
+    },
+  );
 }
 
 async function importLabels(options: ImportOptions, format: LabelFormat, progress: StageProgress): Promise<Artifact> {
@@ -83,7 +88,7 @@ async function importLabels(options: ImportOptions, format: LabelFormat, progres
   const { content } = await datasetIdentity(dir, found.files, { verify: true, facts: [], signal });
   const config = { format: format.name, inputSize };
   const stage = { stage: 'import-labels', config, inputs: { images: images.id, [format.name]: content! } };
-  return making(out, stage, async (draft) => {
+  return making(out, stage, progress, async (draft) => {
     const writer = await LabelWriter.open(draft, importHeader(found, target));
     const wanted = writer.remaining(Int32Array.from({ length: found.records }, (_, record) => record));
     const done = found.records - wanted.length;
@@ -114,7 +119,7 @@ async function importImages(options: ImportOptions, format: ImageFormat, progres
   progress.start(files.length, 'image', 'images');
   const config = { format: format.name, mean: facts.mean, std: facts.std };
   const stage = { stage: 'import-images', config, inputs: { [format.name]: facts.content ?? facts.id } };
-  return making(out, stage, async (draft) => {
+  return making(out, stage, progress, async (draft) => {
     for (let first = 0; first < files.length; first += CHUNK) {
       throwIfCancelled(signal);
       const part = files.slice(first, first + CHUNK).filter(({ name }) => !draft.has(name));

@@ -20,6 +20,8 @@ import {
 } from './label-format.ts';
 import type { LabelRecords } from './label-writer.ts';
 import type { Recipes } from './native.ts';
+import type { ImageSizes } from './recipe.ts';
+import { checkRecipes } from './recipe-check.ts';
 import { SafetensorsFile } from './safetensors.ts';
 import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
 
@@ -130,11 +132,13 @@ export class LabelStore {
    * batch up by its first image, so that up to 1.3 % get another batch's labels; changed: records have ids.
    *
    * @param positions - [n] in [0, numRecords)
+   * @param sizes - of the images, where crops of explicit Recipes are to be held against them too
    * @returns ids [n], offset I32 [n+1], recipes (null when derived), codec tensors with rows and blobs concatenated
-   * @throws {LpldError} E_INTERNAL for a position outside the store; E_DATA for a damaged shard
+   * @throws {LpldError} E_INTERNAL for a position outside the store; E_DATA for a damaged shard, and for a Recipe out of
+   *   range with details.record
    */
-  readRecords(positions: Int32Array): Promise<LabelRecords> {
-    const turn = this.#queue.then(() => this.#read(positions)); // one at a time: an open shard is not closed under a reader
+  readRecords(positions: Int32Array, sizes: ImageSizes | null = null): Promise<LabelRecords> {
+    const turn = this.#queue.then(() => this.#read(positions, sizes)); // one at a time: an open shard is not closed under a reader
     this.#queue = turn.catch(() => {});
     return turn;
   }
@@ -155,7 +159,7 @@ export class LabelStore {
     return this.close();
   }
 
-  async #read(positions: Int32Array): Promise<LabelRecords> {
+  async #read(positions: Int32Array, sizes: ImageSizes | null): Promise<LabelRecords> {
     const { runs, offset } = this.#plan(positions);
     const rows = offset[positions.length]!;
     const views = this.#fields.map(({ dtype, row }): TensorView => {
@@ -183,16 +187,28 @@ export class LabelStore {
     const offsetView = tensor('I32', [offset.length], offset);
     const byName = new Map(this.#fields.map(({ name }, i) => [name, views[i]!]));
     const tensors = [...byName].filter(([name]) => name.startsWith(LABEL_PREFIX));
+    const recipes = this.index.recipes === 'derived' ? null : recipesOf(offsetView, byName);
+    if (recipes !== null) this.#check(recipes, positions, sizes);
     return {
       recordIds: positions.map((p) => this.recordIds[p]!),
       offset: offsetView,
-      recipes: this.index.recipes === 'derived' ? null : recipesOf(offsetView, byName),
+      recipes,
       tensors: Object.fromEntries(tensors.map(([name, view]) => [name.slice(LABEL_PREFIX.length), view])),
       blobs: blobs && {
         data: tensor('U8', [blobs.data.length], blobs.data),
         offset: tensor('I64', [blobs.offset.length], blobs.offset),
       },
     };
+  }
+
+  #check(recipes: Recipes, positions: Int32Array, sizes: ImageSizes | null): void {
+    const { plan, inputSize } = this.index;
+    checkRecipes(recipes, { images: plan.images, inputSize, sizes }, (batch, row, what, field, received) => {
+      const { path } = this.#shardAt(positions[batch]!);
+      const record = this.recordIds[positions[batch]!]!;
+      const name = `${field} of row ${row} of record ${record}`;
+      throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path, record, field });
+    });
   }
 
   /** Cuts positions into runs of neighbours inside a shard. */
@@ -225,9 +241,7 @@ export class LabelStore {
   }
 
   async #file(shard: Shard): Promise<SafetensorsFile> {
-    const found = this.#open.get(shard.path);
-    const file = found ?? (await SafetensorsFile.open(shard.path));
-    if (found === undefined) checkShard(file.header, shard.entry, this.index.recipes, shard.path);
+    const file = this.#open.get(shard.path) ?? (await this.#reopen(shard));
     this.#open.delete(shard.path);
     this.#open.set(shard.path, file);
     if (this.#open.size > OPEN_SHARDS) {
@@ -236,6 +250,18 @@ export class LabelStore {
       await oldest.close();
     }
     return file;
+  }
+
+  /** Opens a shard to read labels: it may have changed since the store was opened. */
+  async #reopen({ path, entry }: Shard): Promise<SafetensorsFile> {
+    const file = await SafetensorsFile.open(path);
+    try {
+      checkShard(file.header, entry, this.index.recipes, path);
+      return file;
+    } catch (thrown) {
+      await file.close();
+      throw thrown;
+    }
   }
 }
 

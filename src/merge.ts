@@ -4,13 +4,14 @@
 
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { type Artifact, openArtifact, openDraft, type StageHeader, stageKey } from './artifact.ts';
+import { type Artifact, openArtifact, openDraft, type StageHeader } from './artifact.ts';
 import { hashJson } from './canonical-json.ts';
 import { parseConfig } from './config.ts';
 import { SHARD_FILE } from './datasets/synthetic-set.ts';
 import { expected, LpldError } from './errors.ts';
+import { keptOrMade } from './output-folder.ts';
 import { differingKeys } from './run.ts';
-import { existing, make, resolveRuntime, type StageOptions } from './stage-runner.ts';
+import { finish, type Making, resolveRuntime, type StageOptions, standing } from './stage-runner.ts';
 import type { PlanRecord } from './stages/synthesis-plan.ts';
 import { synthesize } from './stages/synthesize.ts';
 
@@ -59,9 +60,22 @@ export async function mergeShards(dirs: readonly string[], options: MergeOptions
       { path: options.teacher },
     );
   const runtime = resolveRuntime(options);
-  const found = await existing(options.out);
-  if (found?.manifest.key === stageKey(header)) return found;
-  const draft = await openDraft(options.out, header);
+  const { out: dir } = options;
+  const config = configOf(header);
+  const node = { stage: synthesize, folder: 'merge', config, inputs: {} };
+  const prepared = { inputs: { teacher }, dataset: null, header };
+  const making: Making = { node, dir, prepared, runtime, progress: options.progress.stage(node.folder) };
+  return keptOrMade(
+    dir,
+    making.progress,
+    () => standing(dir, header),
+    () => join(shards, plan, making),
+  );
+}
+
+/** Puts the files of all shards into the draft of the whole, and finishes it. */
+async function join(shards: readonly Shard[], plan: PlanRecord, making: Making): Promise<Artifact> {
+  const draft = await openDraft(making.dir, making.prepared.header);
   const begun = (await draft.loadState('plan'))?.json; // the key does not hold the plan: sizes follow memory
   if (begun === undefined || hashJson(begun) !== hashJson(plan))
     for (const { path } of draft.files) await draft.remove(path);
@@ -75,9 +89,7 @@ export async function mergeShards(dirs: readonly string[], options: MergeOptions
       await draft.writeFiles(await Promise.all(some));
     }
   }
-  const config = configOf(header);
-  const node = { stage: synthesize, folder: 'merge', config, inputs: {} };
-  return make(node, options.out, { inputs: { teacher }, dataset: null, header }, runtime, options.progress);
+  return finish(making);
 }
 
 async function openShard(dir: string): Promise<Shard> {

@@ -34,6 +34,20 @@ export interface NativeOps {
     },
     grads: { readonly y: TensorView; readonly mean: TensorView; readonly variance: TensorView },
   ): { y: TensorView; dx: TensorView; dResidual?: TensorView; mean?: TensorView; variance?: TensorView }; // moments F64 [G, C]
+  /** Convolution with a frozen BatchNorm folded in, residual and activation; E_INTERNAL where the CPU or dtype cannot. */
+  convNormAct(
+    x: TensorView, // F32 or BF16 [B, C, H, W]
+    residual: TensorView | null, // like y
+    conv: {
+      readonly weight: TensorView; // F32 [O, C, k, k]
+      readonly bias: TensorView; // F32 [O]
+      readonly scale: TensorView; // F32 [O]
+      readonly shift: TensorView;
+      readonly stride: number;
+      readonly padding: number;
+      readonly relu: boolean;
+    },
+  ): TensorView; // y like x [B, O, H', W']
   classMoments(
     x: TensorView,
     labels: TensorView,

@@ -199,6 +199,7 @@ export interface SynthesizeResult {
   readonly lossCe: TensorView; // F64 [S, G]
   readonly lossBn: TensorView; // F64 [S, G] R before rBn
   readonly lossLayers: TensorView; // F64 [S, L] mean over groups of r_l, before firstBnMultiplier
+  readonly graphRefused: string | null; // why CUDA made no graph where one was wanted: iterations were launched one by one
 }
 
 /** How several teachers become one answer; of no effect for one. norm-mean: G-VBSM's, at equal Frobenius norms. */
@@ -344,7 +345,8 @@ export interface NativeBinding {
   ): NativeJob<LabelResult>;
   /** @throws {LpldError} E_CONFIG for a name that is no codec's */
   codecNeeds(codec: string): CodecNeeds;
-  /** Fits a codec once per store. `teachers`: the one whose last layer the codec may keep, or none. */
+  /** Fits a codec once per store, on one thread whatever `threads` says: equal answers give an equal basis. `teachers`: the
+   *  one whose last layer the codec may keep, or none. */
   fitCodec(
     teachers: readonly NativeModel[],
     spec: FitCodecSpec,

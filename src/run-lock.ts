@@ -1,5 +1,5 @@
-// One process per run folder: an exclusive lock file {pid, host, startedAt, process}. A lock whose process is gone (same
-// host, and not a later process under the same pid) is stale and is broken with a message. A lock of another host cannot
+// One process per run folder and per folder in the making: an exclusive lock file {pid, host, startedAt, process}. A lock
+// whose process is gone (same host, and not a later process under the same pid) is stale and is broken with a message. A lock of another host cannot
 // be judged from here and is respected. Taking the lock is one link(), so no process ever reads half a lock file.
 
 import { randomUUID } from 'node:crypto';
@@ -116,12 +116,26 @@ function remove(path: string, text: string): void {
  *   cannot be written
  */
 export function lockRun(dir: string): RunLock {
-  const path = join(dir, LOCK_FILE);
   try {
     mkdirSync(dir, { recursive: true });
   } catch (thrown) {
     throw fileError(thrown, dir);
   }
+  return lock(join(dir, LOCK_FILE), { dir, what: 'run folder', name: 'the run' });
+}
+
+/**
+ * Locks a folder that is going to be made, by a file beside it.
+ *
+ * @param out - absolute, without a final slash; its parent exists
+ * @throws {LpldError} as lockRun
+ */
+export function lockOutput(out: string): RunLock {
+  return lock(`${out}.partial.lock`, { dir: out, what: 'folder', name: '--out' });
+}
+
+/** @param of.what - what `of.dir` is, for messages; @param of.name - what asks for it */
+function lock(path: string, { dir, what, name }: { dir: string; what: string; name: string }): RunLock {
   const startedAt = new Date().toISOString();
   const [pid, host, token] = [process.pid, hostname(), randomUUID()];
   const own: LockContent = { pid, host, startedAt, process: identity(pid) ?? '', token };
@@ -134,11 +148,11 @@ export function lockRun(dir: string): RunLock {
     const stale = staleness(lock);
     if (stale === null && lock !== null) {
       const where = lock.host === own.host ? '' : ` on ${lock.host}`;
-      const advice = `run folder is in use by pid ${lock.pid}${where} since ${lock.startedAt}: wait for it, or choose another folder${
+      const advice = `${what} is in use by pid ${lock.pid}${where} since ${lock.startedAt}: wait for it, or choose another folder${
         where === '' ? '' : `; if that machine is gone, delete ${path}`
       }`;
       const details = { path, pid: lock.pid, host: lock.host, startedAt: lock.startedAt };
-      throw new LpldError('E_CONFIG', expected('a free run folder', 'the run', dir, advice), details);
+      throw new LpldError('E_CONFIG', expected(`a free ${what}`, name, dir, advice), details);
     }
     message = `broke a stale lock on ${dir}: ${stale}`;
     remove(path, held);

@@ -9,6 +9,7 @@ import { guarded, writeFileAtomic } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { LpldError } from './errors.ts';
 import { LabelStore } from './labels.ts';
+import { makeFolder, whileLocked } from './output-folder.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
@@ -16,7 +17,6 @@ import {
   datasetOnce,
   existing,
   make,
-  makeFolder,
   prepare,
   type RunOptions,
   resolveRuntime,
@@ -36,7 +36,7 @@ export async function runStage(name: StageName, config: Config, options: StageOp
   const runtime = resolveRuntime(options);
   const node: Node = { stage: stageNamed(name), folder: name, config, inputs: {} };
   const prepared = await prepare(node, options.inputs, runtime, datasetOnce(runtime));
-  return make(node, options.out, prepared, runtime, options.progress);
+  return make({ node, dir: options.out, prepared, runtime, progress: options.progress.stage(name) });
 }
 
 const COMPARED = ['seed', 'dataset', 'squeeze', 'synthesize', 'relabel', 'prune', 'train', 'evaluate'] as const;
@@ -95,7 +95,9 @@ async function restart(
   }
   for (const node of later) {
     const dir = join(options.out, node.folder);
-    for (const path of [dir, `${dir}.partial`]) await guarded(path, () => rm(path, { recursive: true, force: true }));
+    await whileLocked(dir, options.progress.stage(node.folder), async () => {
+      for (const path of [dir, `${dir}.partial`]) await guarded(path, () => rm(path, { recursive: true, force: true }));
+    });
   }
 }
 
@@ -161,7 +163,8 @@ export async function runPipeline(config: Config, options: RunOptions): Promise<
     const made = new Map<string, Artifact>();
     for (const node of nodes) {
       const prepared = await prepare(node, foldersOf(node), runtime, dataset);
-      made.set(node.folder, await make(node, join(options.out, node.folder), prepared, runtime, options.progress));
+      const [dir, progress] = [join(options.out, node.folder), options.progress.stage(node.folder)];
+      made.set(node.folder, await make({ node, dir, prepared, runtime, progress }));
     }
     const report = await reportOf(config, options.out, made);
     await writeReport(options.out, report);

@@ -1,21 +1,21 @@
 // One stage, from folders to a published artifact: the runtime is settled, inputs and outside data are opened and
 // checked, the key is worked out, an artifact of that key is kept, anything else is made in a draft that can be resumed.
 
-import { constants, existsSync } from 'node:fs';
-import { access, mkdir, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { availableMemory } from 'node:process';
 import { loadedNative, loadNative } from './addon.ts';
 import { type Artifact, openArtifact, openDraft, RUN, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
-import { guarded, hashFile } from './atomic-file.ts';
+import { hashFile } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { cudaDriver, cudaObstacle } from './cuda.ts';
 import type { Dataset } from './datasets/types.ts';
 import { expected, LpldError, toLpldError } from './errors.ts';
 import { locateLibtorch } from './libtorch.ts';
 import { startMeter } from './meter.ts';
+import { whileLocked } from './output-folder.ts';
 import type { Node } from './pipeline.ts';
-import type { ProgressSink } from './progress.ts';
+import type { ProgressSink, StageProgress } from './progress.ts';
 import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
 import type { Runtime, StageName, Summary } from './stages/types.ts';
 
@@ -80,7 +80,7 @@ export function datasetOnce(runtime: Runtime): DatasetOnce {
   };
 }
 
-interface Prepared {
+export interface Prepared {
   readonly inputs: Record<string, Artifact>;
   readonly dataset: Dataset | null;
   readonly header: StageHeader;
@@ -158,29 +158,14 @@ export async function prepare(
   return { inputs, dataset: data, header };
 }
 
-/**
- * Makes a folder to write into, with its parents, one by one: Node's recursive mkdir tells of a read-only file system as
- * of a missing folder.
- * @throws {LpldError} E_DEVICE if it cannot be made or written; E_CONFIG if a file is in the way
- */
-export async function makeFolder(dir: string): Promise<void> {
-  await guarded(dir, async () => {
-    if (!existsSync(dir)) {
-      await makeFolder(dirname(resolve(dir)));
-      await mkdir(dir).catch((e: { code?: string }) => {
-        if (e.code !== 'EEXIST') throw e; // made by somebody else meanwhile
-      });
-    }
-    if (!(await stat(dir)).isDirectory())
-      throw new LpldError('E_CONFIG', expected('a folder', '--out', dir, 'a file of that name is in the way'), {
-        path: dir,
-      });
-    await access(dir, constants.W_OK);
-  });
-}
-
 export async function existing(dir: string): Promise<Artifact | null> {
   return existsSync(join(dir, 'manifest.json')) ? openArtifact(dir) : null;
+}
+
+/** The artifact that stands in a folder, if it has the key of this header. */
+export async function standing(dir: string, header: StageHeader): Promise<Artifact | null> {
+  const found = await existing(dir);
+  return found?.manifest.key === stageKey(header) ? found : null;
 }
 
 /**
@@ -204,30 +189,45 @@ function sameContent(dataset: Dataset | null, notes: Record<string, unknown>, di
   );
 }
 
-/** Runs one prepared stage into `dir`, or keeps what stands there under the same key. */
-export async function make(
-  node: Node,
-  dir: string,
-  prepared: Prepared,
-  runtime: Runtime,
-  progress: ProgressSink,
-): Promise<Artifact> {
-  const found = await existing(dir);
-  const stageProgress = progress.stage(node.folder);
-  if (found !== null && found.manifest.key === stageKey(prepared.header)) {
-    const notes = await readJsonFile<Record<string, unknown>>(join(dir, RUN)).catch(() => ({}));
-    if (!sameContent(prepared.dataset, notes, dir))
-      stageProgress.log('made before its data was verified: there is no content hash to compare with');
-    return found;
-  }
+/** One prepared stage and where its artifact goes. */
+export interface Making {
+  readonly node: Node;
+  readonly dir: string;
+  readonly prepared: Prepared;
+  readonly runtime: Runtime;
+  readonly progress: StageProgress;
+}
+
+/** What is there already, held against the dataset as it was read now. */
+async function kept({ dir, prepared: { header, dataset }, progress }: Making): Promise<Artifact | null> {
+  const found = await standing(dir, header);
+  if (found === null) return null;
+  const notes = await readJsonFile<Record<string, unknown>>(join(dir, RUN)).catch(() => ({}));
+  if (!sameContent(dataset, notes, dir))
+    progress.log('made before its data was verified: there is no content hash to compare with');
+  return found;
+}
+
+/**
+ * Runs one prepared stage into its folder, or keeps what stands there under the same key.
+ * @throws {LpldError} E_CONFIG if another process is making that folder; whatever the stage throws
+ */
+export async function make(making: Making): Promise<Artifact> {
+  const { node, dir, runtime, progress } = making;
+  const found = await kept(making);
+  if (found !== null) return found;
   throwIfCancelled(runtime.signal);
-  const native = loadNative(deviceClass(runtime));
   try {
-    node.stage.check?.(node.config, native);
+    node.stage.check?.(node.config, loadNative(deviceClass(runtime))); // before a folder is made
   } catch (thrown) {
     throw toLpldError(thrown); // native errors are plain objects
   }
-  await makeFolder(dirname(dir));
+  return whileLocked(dir, progress, async () => (await kept(making)) ?? finish(making)); // made meanwhile, or to be made
+}
+
+/** Makes the artifact in its draft, from where the draft stands. The caller holds the folder. */
+export async function finish({ node, dir, prepared, runtime, progress }: Making): Promise<Artifact> {
+  const native = loadNative(deviceClass(runtime));
   const draft = await openDraft(dir, prepared.header);
   const meter = startMeter();
   const stop = async (): Promise<void> => {
@@ -242,7 +242,7 @@ export async function make(
   const { dataset } = prepared;
   sameContent(dataset, draft.notes, dir);
   if (dataset?.content !== undefined) await draft.note({ data: { name: dataset.name, content: dataset.content } });
-  if (draft.resumed) stageProgress.log('resuming');
+  if (draft.resumed) progress.log('resuming');
   let summary: Summary;
   try {
     summary = await node.stage.run({
@@ -252,7 +252,7 @@ export async function make(
       inputs: prepared.inputs,
       dataset: prepared.dataset,
       draft,
-      progress: stageProgress,
+      progress,
     });
   } catch (thrown) {
     await stop().catch(() => {}); // the disk may be the reason

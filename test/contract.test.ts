@@ -42,6 +42,7 @@ const OPS = {
   cropFlipRoll: 'function',
   bnMatch: 'function',
   normAct: 'function',
+  convNormAct: 'function',
   classMoments: 'function',
   classCosine: 'function',
   softKl: 'function',

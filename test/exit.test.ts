@@ -109,7 +109,7 @@ describe('worker threads compute', { timeout: TIMEOUT }, () => {
   ] as const)('%d times %s: exit code %d (%s)', async (times, way, code, _what) => {
     const endings = await runs(times, 'exit-workers.mjs', way);
     expect(tally(endings, String(code))).toEqual([String(code)]);
-    expect(slowest(endings)).toBeLessThan(10_000);
+    expect(slowest(endings)).toBeLessThan(30_000); // from the start, of a job of minutes, on a machine however busy
     for (const { err } of endings) expect(err).toBe('');
   });
 

@@ -35,17 +35,26 @@ function record(ids: readonly number[], explicit = true): LabelRecords {
   const m = rows.length;
   const wide = (n: number): Int32Array =>
     Int32Array.from({ length: n * m }, (_, i) => rows[Math.floor(i / n)]! * n + (i % n));
+  const boxes = wide(4).map((value) => 1 + (value % 7)); // inside the 16 px of the input
   const offsetView = tensor('I32', [offset.length], Int32Array.from(offset));
   const recipes: Recipes = {
     offset: offsetView,
-    index: tensor('I32', [m], Int32Array.from(rows)),
-    crop: tensor('I32', [m, 4], wide(4)),
+    index: tensor(
+      'I32',
+      [m],
+      Int32Array.from(rows, (r) => r % 11),
+    ),
+    crop: tensor(
+      'I32',
+      [m, 4],
+      wide(4).map((value) => value + 1),
+    ),
     flip: tensor(
       'U8',
       [m],
       Uint8Array.from(rows, (r) => r % 2),
     ),
-    cutout: tensor('I32', [m, 4], wide(4)),
+    cutout: tensor('I32', [m, 4], boxes),
     cutoutColor: tensor('U8', [m, 3], Uint8Array.from(wide(3))),
     mixKind: tensor(
       'U8',
@@ -55,9 +64,13 @@ function record(ids: readonly number[], explicit = true): LabelRecords {
     mixIndex: tensor(
       'I32',
       [m],
-      Int32Array.from(rows, (r) => r % 7),
+      Int32Array.from(rows, (r) => (r % 1000) % 2),
     ),
-    mixBox: tensor('I32', [m, 4], wide(4)),
+    mixBox: tensor(
+      'I32',
+      [m, 4],
+      boxes.map((value) => 8 - value),
+    ),
     lambda: tensor(
       'F32',
       [m],

@@ -196,6 +196,8 @@ describe('the CUDA driver', () => {
     });
     rmSync(join(root, 'proc'), { recursive: true });
     expect(cudaDriver(root, join(root, 'elsewhere')).present).toBe(false);
+    write(join(root, 'dev/nvidiactl'), '');
+    expect(cudaDriver(root, join(root, 'elsewhere'))).toEqual({ version: null, libcuda: lib, present: true });
   });
 
   test('the older kernel module spells its version otherwise', () => {

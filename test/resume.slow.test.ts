@@ -89,7 +89,7 @@ async function live(out: string, plan: (place: string) => number | null): Promis
 }
 
 test('after at least 20 SIGKILLs over all stages every artifact equals that of an uninterrupted run', {
-  timeout: 240_000,
+  timeout: 600_000, // two minutes on two idle cores
 }, async () => {
   const whole = join(root, 'whole');
   const began = performance.now();

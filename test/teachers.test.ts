@@ -200,8 +200,7 @@ describe('relabel', () => {
     const inputs = Object.fromEntries(roles.toSorted().map((role) => [role, squeezed]));
     inputs.teacher11 = await openArtifact(folder('third'));
     const { load } = await openTeachers(inputs);
-    const models = await load(native(), resolveRuntime(optionsOf(root)));
-    expect(models.map((model) => model.normLayers.length)).toEqual([...Array(10).fill(2), 1]);
-    for (const model of models) model.dispose();
+    using models = await load(native(), resolveRuntime(optionsOf(root)));
+    expect(models.all.map((model) => model.normLayers.length)).toEqual([...Array(10).fill(2), 1]);
   });
 });

@@ -11,21 +11,11 @@ namespace {
 constexpr int64_t kMaxSide = 2048;    // of an eigenproblem: where K is larger, so many rows of the sample are used
 constexpr int64_t kTableRows = 4096;  // rows the tables are fitted to
 constexpr double kNull = 1e-10;       // of the largest eigenvalue: what float32 logits cannot tell from 0
+constexpr double kRounding = 1e-14;   // of the power of the rows: more than what rounding their mean to float32 leaves
 // lambda / theta from which a component is kept. An ideal coder's 1 is not a dithered quantiser's: its first bits buy less.
 // For Gaussian components and spectra like 1 / j^1.3, 2.5 leaves 5 to 14 % less error than 1 at the same bits.
 constexpr double kWorthKeeping = 2.5;
 constexpr int kBisections = 48;
-
-class OneThread {
- public:
-  OneThread() : threads_(at::get_num_threads()) { at::set_num_threads(1); }
-  ~OneThread() { at::set_num_threads(threads_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int threads_;
-};
 
 // Mean squared length of the rows.
 double power(const at::Tensor& rows) {
@@ -122,10 +112,12 @@ struct Choice {
   int64_t kept;
 };
 
-// The components first; with them fixed theta meets the target exactly (error) or to the last bisection (bits).
-Choice choose(const Plan& plan, const KltTarget& target) {
+// The components first; with them fixed theta meets the target exactly (error) or to the last bisection (bits). Where no
+// component is kept any theta would do: one no finer than what was asked for. `rounding`: of the rows' mean, as theta.
+Choice choose(const Plan& plan, const KltTarget& target, double rounding) {
   const double high = plan.largest(), low = std::max(target.least, kNull * high);
-  if (low >= high) return {low, 0};
+  const double nothing = std::max({low, high, rounding, target.goal == KltGoal::Mse ? target.value : 0.0});
+  if (std::max(low, rounding) >= high) return {nothing, 0};
   if (target.goal == KltGoal::Noise) {
     const double theta = std::max(low, target.value);
     return {theta, plan.kept(theta)};
@@ -133,19 +125,18 @@ Choice choose(const Plan& plan, const KltTarget& target) {
   if (target.goal == KltGoal::Mse) {
     const auto fits = [&](double theta) { return plan.mse(theta, plan.kept(theta)) <= target.value; };
     const int64_t m = plan.kept(bisect(low, high, true, fits));
-    if (m == 0) return {high, 0};
-    const double theta = (target.value * plan.classes() - plan.left_out(m)) / double(std::max<int64_t>(1, m));
+    if (m == 0) return {nothing, 0};
+    const double theta = (target.value * plan.classes() - plan.left_out(m)) / double(m);
     return {std::max(low, theta), m};
   }
   const auto fits = [&](double theta) { return plan.bits(theta, plan.kept(theta)) <= target.value; };
   const int64_t m = plan.kept(bisect(low, high, false, fits));
-  if (m == 0) return {high, 0};  // any theta would do: no noise finer than what was asked for
+  if (m == 0) return {nothing, 0};
   return {bisect(low, high, false, [&](double theta) { return plan.bits(theta, m) <= target.value; }), m};
 }
 }  // namespace
 
 KltFit fit_klt(const at::Tensor& rows, const KltTarget& target) {
-  const OneThread one;
   const int64_t classes = rows.size(1);
   LPLD_CHECK(rows.abs().le(kMostLogit).all().item<bool>() && rows.size(0) > 0, Diverged,
              "expected logits within 1e12 of at least one row to fit a basis to");
@@ -153,7 +144,7 @@ KltFit fit_klt(const at::Tensor& rows, const KltTarget& target) {
   const at::Tensor x = rows - mean.to(at::kDouble);
   const at::Tensor vectors = eigenbasis(x);
   const Plan plan(x.mm(vectors.t()), power(x), classes);
-  const Choice choice = choose(plan, target);
+  const Choice choice = choose(plan, target, kRounding * power(rows));
   const float step = choice.kept > 0 ? float(std::sqrt(12 * choice.theta)) : 1.0f;
   const TableTensors tables = fit_tables(plan.in_steps(step, choice.kept));
   return {{{"mean", mean},

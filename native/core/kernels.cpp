@@ -13,7 +13,7 @@ namespace lpld {
 
 namespace {
 std::atomic<const KernelTable*> g_kernels{nullptr};
-std::atomic<decltype(&lpld_graph_v1)> g_graph{nullptr};
+std::atomic<decltype(&lpld_graph_v2)> g_graph{nullptr};
 
 template <class Entry>
 Entry entry_of(const std::string& path, const char* symbol, const char* what) {
@@ -29,7 +29,7 @@ void load_kernels(const std::string& path) {
   if (g_kernels == nullptr) g_kernels = entry_of<decltype(&lpld_kernels_v2)>(path, "lpld_kernels_v2", "CUDA kernels")();
 }
 void load_graph(const std::string& path) {
-  if (g_graph == nullptr) g_graph = entry_of<decltype(&lpld_graph_v1)>(path, "lpld_graph_v1", "CUDA graph library");
+  if (g_graph == nullptr) g_graph = entry_of<decltype(&lpld_graph_v2)>(path, "lpld_graph_v2", "CUDA graph library");
 }
 
 bool kernels_loaded() { return g_kernels != nullptr; }

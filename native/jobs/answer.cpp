@@ -13,9 +13,8 @@ Teachers::Teachers(std::vector<std::shared_ptr<Model>> models, Ensemble ensemble
     LPLD_CHECK(model->options.num_classes == classes() && model->options.device == device(), Mismatch,
                "expected teachers of ", classes(), " classes on ", device(), " but received one of ",
                model->options.num_classes, " on ", model->options.device);
-    model->prepare(/*training=*/false, dtype);
     passes_.push_back(mode == TeacherMode::Train ? Pass::with_batch_statistics(*model, dtype)
-                                                 : Pass(*model, /*training=*/false, dtype, nullptr));
+                                                 : Pass::answering(*model, dtype));
   }
 }
 

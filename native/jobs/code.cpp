@@ -6,8 +6,8 @@ namespace lpld {
 
 namespace {
 // What every job here starts with: exact arithmetic, and Recipes whose rows can be followed.
-void begin(const CodingSpec& spec) {
-  apply({Precision::Fp32, spec.threads, /*deterministic=*/true});
+void begin(const CodingSpec& spec, int threads) {
+  apply({Precision::Fp32, threads, /*deterministic=*/true});
   spec.recipes.check_rows();
   check_ids(spec.code, spec.recipes);
 }
@@ -78,7 +78,7 @@ EncodedRecords RecordJoiner::join() const {
 
 TensorMap fit_codec(const CodingSpec& spec, const Head& head, const Answer& sample, const Answer& whole,
                     const JobContext& job) {
-  begin(spec);
+  begin(spec, 1);  // sums in one order: a basis and all it encodes are the same bytes whatever the number of threads
   job.step(0, 1);
   FitSample fit{spec.classes, head, sample, {}, whole};
   for (int64_t step = 0; step < spec.recipes.steps(); ++step)
@@ -89,7 +89,7 @@ TensorMap fit_codec(const CodingSpec& spec, const Head& head, const Answer& samp
 }
 
 EncodedRecords encode_labels(const CodingSpec& spec, const Answer& answers, const JobContext& job) {
-  begin(spec);
+  begin(spec, spec.threads);
   const auto codec = open_codec(spec.code, spec.classes, at::kCPU);
   RecordJoiner records;
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
@@ -102,7 +102,7 @@ EncodedRecords encode_labels(const CodingSpec& spec, const Answer& answers, cons
 }
 
 at::Tensor decode_labels(const CodingSpec& spec, const EncodedRecords& records, const JobContext& job) {
-  begin(spec);
+  begin(spec, spec.threads);
   const auto codec = open_codec(spec.code, spec.classes, at::kCPU);
   std::vector<at::Tensor> parts;
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {

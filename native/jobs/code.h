@@ -46,6 +46,7 @@ struct CodingSpec {
   Recipes recipes;
 };
 
+// On one thread whatever spec.threads says: a basis, and so every byte encoded with it, depends on no number of threads.
 TensorMap fit_codec(const CodingSpec& spec, const Head& head, const Answer& sample, const Answer& whole,
                     const JobContext& job);
 EncodedRecords encode_labels(const CodingSpec& spec, const Answer& answers, const JobContext& job);

@@ -73,10 +73,9 @@ TensorMap collect_stats(Model& model, const ImageStore& store, CollectStatsSpec 
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
-  model.prepare(/*training=*/false, dtype);
   const int64_t classes = model.options.num_classes;
   StatsTap tap(spec, classes);
-  const Pass pass(model, /*training=*/false, dtype, &tap);
+  const Pass pass = Pass::tapped(model, dtype, tap);
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
     job.step(step, spec.recipes.steps());
     const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, nullptr);

@@ -8,8 +8,7 @@ EvaluateResult evaluate(Model& model, const ImageStore& store, const EvaluateSpe
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
-  model.prepare(/*training=*/false, dtype);
-  const Pass pass(model, /*training=*/false, dtype, nullptr);
+  const Pass pass = Pass::answering(model, dtype);
   const int64_t total = spec.recipes.index.size(0), shown = std::min<int64_t>(5, model.options.num_classes);
   const int64_t steps = spec.recipes.steps();
   int64_t first = 0, within = 0;

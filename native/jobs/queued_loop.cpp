@@ -68,8 +68,8 @@ struct Drain {
 
 }  // namespace
 
-void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<void()>& iterate, bool graph,
-                const JobContext& job) {
+std::string run_queued(SynthesisSegment& segment, int64_t steps, const std::function<void()>& iterate, bool graph,
+                       const JobContext& job) {
   const at::Device device = segment.x().device();
   const c10::impl::VirtualGuardImpl cuda(device.type());
   cuda.getStream(device).synchronize();  // what the segment was made of is there
@@ -79,11 +79,13 @@ void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<vo
   const Drain drain{stream};  // before the graph and its memory go
   job.step(0, steps);
 
+  std::string refused;
   if (captured != nullptr) {
     for (int64_t i = 0; i < kWarmUp; ++i) iterate();
     segment.rewind();
     stream.synchronize();
-    captured->capture(iterate);
+    refused = captured->capture(iterate);
+    if (!refused.empty()) captured = nullptr;
   }
   Milestone first(segment.loss_ce(), stream), second(segment.loss_ce(), stream);
   Milestone *latest = &first, *before = &second;
@@ -105,6 +107,7 @@ void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<vo
     job.step(reached, steps, loss);
   }
   stream.synchronize();
+  return refused;
 }
 
 }  // namespace lpld

@@ -7,8 +7,9 @@
 
 namespace lpld {
 
-// `iterate` launches one iteration of the segment. After return all of them are done. Throws E_CANCELLED.
-void run_queued(SynthesisSegment& segment, int64_t steps, const std::function<void()>& iterate, bool graph,
-                const JobContext& job);
+// `iterate` launches one iteration of the segment. After return all of them are done. Throws E_CANCELLED. Returns why CUDA
+// made no graph where one was wanted and worth it (they were launched one by one then), else empty.
+std::string run_queued(SynthesisSegment& segment, int64_t steps, const std::function<void()>& iterate, bool graph,
+                       const JobContext& job);
 
 }  // namespace lpld

@@ -9,8 +9,7 @@ at::Tensor similarity(Model& model, const ImageStore& store, const SimilaritySpe
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   apply(spec.execution);
   spec.recipes.check(store, spec.input.size);
-  model.prepare(/*training=*/false, dtype);
-  const Pass pass(model, /*training=*/false, dtype, nullptr);
+  const Pass pass = Pass::answering(model, dtype);
   std::vector<at::Tensor> features, labels;
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
     job.step(step, spec.recipes.steps());

@@ -75,7 +75,7 @@ double SynthesisSegment::mean_loss(const at::Tensor& ce, const at::Tensor& bn) c
 }
 
 SynthesizeResult SynthesisSegment::result() const {
-  return {x_.cpu(), m_.cpu(), v_.cpu(), loss_ce_.cpu(), loss_bn_.cpu(), loss_layers_.cpu()};
+  return {x_.cpu(), m_.cpu(), v_.cpu(), loss_ce_.cpu(), loss_bn_.cpu(), loss_layers_.cpu(), {}};
 }
 
 }  // namespace lpld

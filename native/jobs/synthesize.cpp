@@ -60,10 +60,9 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   const auto dtype = spec.execution.precision == Precision::Bf16 ? at::kBFloat16 : at::kFloat;
   const at::Device device(teacher.options.device);
   apply(spec.execution);
-  teacher.prepare(/*training=*/false, dtype);
   SynthesisSegment segment(spec, int64_t(teacher.norms.size()), device);
   MatchTap tap(teacher, spec, device);
-  const Pass pass(teacher, /*training=*/false, dtype, &tap);
+  const Pass pass = Pass::tapped(teacher, dtype, tap);
   const int64_t steps = spec.lr.numel(), groups = spec.groups;
 
   const auto iterate = [&] {
@@ -87,8 +86,9 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
     segment.advance(gradient, ce.detach(), tap.total().detach(), tap.layers());
   };
 
+  std::string graph_refused;
   if (device.is_cuda() && segment.counted()) {
-    run_queued(segment, steps, iterate, spec.graph, job);
+    graph_refused = run_queued(segment, steps, iterate, spec.graph, job);
   } else {
     for (int64_t t = 0; t < steps; ++t) {
       job.step(t, steps, t > 0 ? segment.mean_loss(t - 1) : std::nan(""));
@@ -96,7 +96,9 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
     }
   }
   if (steps > 0) job.finished(steps, segment.mean_loss(steps - 1));
-  return segment.result();
+  SynthesizeResult result = segment.result();
+  result.graph_refused = std::move(graph_refused);
+  return result;
 }
 
 }  // namespace lpld

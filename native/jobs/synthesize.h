@@ -27,6 +27,7 @@ struct SynthesizeResult {
   at::Tensor x, m, v;
   at::Tensor loss_ce, loss_bn;  // double [S, G]; loss_bn is R before r_bn
   at::Tensor loss_layers;       // double [S, L]; mean over groups of r_l, before the first layer's multiplier
+  std::string graph_refused;    // why CUDA made no graph where one was wanted, else empty
 };
 
 SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const JobContext& job);

@@ -68,8 +68,7 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
   LPLD_CHECK(model.moment1.empty() || model.moment2.empty() != spec.adamw, Mismatch, "expected the optimizer state of ",
              spec.adamw ? "adamw" : "sgd", " but the model holds another's");
   const auto codec = spec.soft ? open_codec(spec.code, classes, at::Device(device)) : nullptr;
-  model.prepare(/*training=*/true, dtype);
-  const Pass pass(model, /*training=*/true, dtype, nullptr);
+  const Pass pass = Pass::training(model, dtype);
   PixelHash hash;
   at::Tensor losses = at::zeros({steps}, at::TensorOptions().dtype(at::kDouble).device(at::Device(device)));
   at::Tensor agreement = at::zeros_like(losses);
@@ -100,7 +99,7 @@ TrainResult train(Model& model, const ImageStore& store, const TrainSpec& spec, 
     optimizer_step(model, spec, lr[step]);
   }
   if (steps > 0) job.finished(steps, losses[steps - 1].item<double>());
-  model.prepare(/*training=*/false, at::kFloat);
+  model.set_trainable(false);
   return {losses.cpu(), agreement.cpu(), spec.hash_pixels ? hash.hex() : ""};
 }
 

@@ -19,7 +19,7 @@ class ConvNet final : public Model {
       LPLD_CHECK(o.widths[i] > 0, Config, "expected widths > 0 for convnet, received ", o.widths[i]);
       const std::string block = text("features.", i);
       convs_.push_back(add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));
-      norms_.push_back(&add_norm(block + ".norm", o.widths[i]));
+      norms_.push_back(&add_norm(block + ".norm", convs_.back()));
       channels = o.widths[i];
       size /= 2;
     }
@@ -29,7 +29,7 @@ class ConvNet final : public Model {
   at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
     at::Tensor x = pass.input(images);  // [B, C, P, P]
     for (size_t i = 0; i < convs_.size(); ++i) {
-      x = pass.norm(*norms_[i], pass.conv(convs_[i], x), {.act = Act::Relu});  // [B, W, H, H]
+      x = pass.conv_norm(convs_[i], *norms_[i], x, {.act = Act::Relu});  // [B, W, H, H]
       x = options.average_pooling ? at::avg_pool2d(x, {2, 2}, {2, 2}) : at::max_pool2d(x, {2, 2}, {2, 2});
     }
     return x.contiguous().flatten(1);  // [B, D]

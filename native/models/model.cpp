@@ -13,7 +13,7 @@ at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.
 }  // namespace
 
 Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::Tensor& bias) const {
-  if (!training_) return {model_.frozen(layer).weight, model_.frozen(layer).bias};
+  if (mode_ != Mode::Training) return {model_.frozen(layer).weight, model_.frozen(layer).bias};
   return {cast(weight, dtype_), cast(bias, dtype_)};
 }
 
@@ -29,19 +29,29 @@ at::Tensor Pass::linear(const Linear& linear, const at::Tensor& x) const {
   return at::linear(x, weight, bias).to(at::kFloat);
 }
 
-void Model::prepare(bool training, at::ScalarType dtype) {
+void Model::set_trainable(bool trainable) {
   for (auto& parameter : parameters) {
     parameter.value.mutable_grad().reset();
-    parameter.value.set_requires_grad(training);
+    parameter.value.set_requires_grad(trainable);
   }
   frozen_.clear();
   folded_.clear();
-  if (training) return;
+  folded_convs_.clear();
+}
+
+void Model::freeze(at::ScalarType dtype, bool fold_norms) {
   const c10::AutoGradMode no_grad(false);
   for (const BatchNorm* norm : norms) {
     const at::Tensor scale = norm->weight / at::sqrt(norm->running_var + kBatchNormEps);
-    folded_.push_back({scale, norm->bias - norm->running_mean * scale, norm->running_mean.clone()});
+    const at::Tensor shift = norm->bias - norm->running_mean * scale;
+    folded_.push_back({scale, shift, norm->running_mean.clone()});
+    const Frozen& conv = layers_[size_t(norm->conv)];
+    if (fold_norms) folded_convs_.push_back(fold(conv.weight, conv.bias, scale, shift, dtype));
   }
+  const auto finite = [](const FoldedConv& conv) {  // one sum tells: a NaN or an infinity stays in it
+    return std::isfinite(conv.weight.sum(at::kDouble).item<double>() + conv.bias.sum(at::kDouble).item<double>());
+  };
+  if (!std::all_of(folded_convs_.begin(), folded_convs_.end(), finite)) folded_convs_.clear();
   for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight, dtype), cast(layer.bias, dtype)});
 }
 
@@ -84,11 +94,13 @@ Linear Model::add_linear(const std::string& name, int64_t in, int64_t out) {
   return linear;
 }
 
-const BatchNorm& Model::add_norm(const std::string& name, int64_t channels) {
+const BatchNorm& Model::add_norm(const std::string& name, const Conv& after) {
+  const int64_t channels = after.weight.size(0);
   auto norm = std::make_unique<BatchNorm>();
   norm->name = name;
   norm->channels = channels;
   norm->layer = int64_t(norms.size());
+  norm->conv = after.layer;
   norm->weight = add(name + ".weight", {channels}, true);
   norm->bias = add(name + ".bias", {channels}, true);
   norm->running_mean = add(name + ".running_mean", {channels}, false);

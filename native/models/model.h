@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "ops/conv_norm_act.h"
+
 namespace lpld {
 
 enum class Act { None, Relu };
@@ -29,6 +31,7 @@ struct BatchNorm {
   at::Tensor weight, bias, running_mean, running_var, batches;
   std::string name;
   int64_t channels, layer;  // position in Model::norms
+  int64_t conv;             // the layer it follows
 };
 
 // Shown the moments of every BatchNorm input once per forward, in call order; layer numbers are construction order.
@@ -42,34 +45,41 @@ class BnTap {
 
 class Model;
 
-// One way of running a forward: made per job after Model::prepare with the same training flag and dtype.
+// One way of running a forward, made per job; making one prepares the model for it.
 class Pass {
  public:
-  Pass(const Model& model, bool training, at::ScalarType dtype, BnTap* tap)
-      : model_(model), training_(training), dtype_(dtype), tap_(tap) {}
+  // Trainable weights, batch statistics, running ones that move.
+  static Pass training(Model& model, at::ScalarType dtype);
+  // A frozen model that is asked for answers and nothing else.
+  static Pass answering(Model& model, at::ScalarType dtype);
+  // A frozen model whose BatchNorm inputs the tap is shown. The tap must outlive the Pass.
+  static Pass tapped(Model& model, at::ScalarType dtype, BnTap& tap);
   // A frozen model whose BatchNorms normalise with the batch's own biased statistics and leave the running ones alone:
   // a PyTorch model in train mode, asked once. (There the running ones drift, which no answer in train mode shows.)
-  static Pass with_batch_statistics(const Model& model, at::ScalarType dtype);
+  static Pass with_batch_statistics(Model& model, at::ScalarType dtype);
+
   at::Tensor conv(const Conv& conv, const at::Tensor& x) const;
   at::Tensor linear(const Linear& linear, const at::Tensor& x) const;  // returns float
-  // act(norm(x) + residual): the one point every architecture calls, so that implementations can fuse it.
   struct Tail {
     const at::Tensor* residual = nullptr;
     Act act = Act::None;
   };
-  at::Tensor norm(const BatchNorm& norm, const at::Tensor& x, Tail tail) const;
+  // act(norm(conv(x)) + residual): the one point every architecture calls, so that implementations can fuse it.
+  at::Tensor conv_norm(const Conv& conv, const BatchNorm& norm, const at::Tensor& x, Tail tail) const;
   at::Tensor input(const at::Tensor& x) const;  // to the compute dtype, channels-last
 
  private:
+  enum class Mode { Training, Answering, Tapped, BatchStatistics };
+  Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap);
   struct Weights {
     at::Tensor weight, bias;
   };
   Weights weights(int64_t layer, const at::Tensor& weight, const at::Tensor& bias) const;
+  at::Tensor norm(const BatchNorm& norm, const at::Tensor& x, Tail tail) const;
   const Model& model_;
-  bool training_;
+  Mode mode_;
   at::ScalarType dtype_;
   BnTap* tap_;
-  bool batch_statistics_ = false;
 };
 
 struct ModelOptions {
@@ -97,8 +107,11 @@ class Model {
     return pass.linear(head(), features(pass, images));
   }
 
-  // Before a job: trainable weights want gradients; frozen ones are cast to `dtype` once.
-  void prepare(bool training, at::ScalarType dtype);
+  // Weights want gradients, or are frozen and want none.
+  void set_trainable(bool trainable);
+  // What a frozen Pass reads, made once per job: weights in `dtype`, norms as scale and shift, and, with `fold_norms`, both in one (unless a
+  // weight is not finite: a ReLU of oneDNN's makes 0 of NaN, and answers of broken weights must not look sound).
+  void freeze(at::ScalarType dtype, bool fold_norms);
 
   struct Frozen {
     at::Tensor weight, bias;
@@ -109,6 +122,10 @@ class Model {
     at::Tensor scale, shift, center;
   };
   const Folded& folded(int64_t norm) const { return folded_[size_t(norm)]; }
+  // The convolution before a norm with the norm folded in, or null where freeze() folded none.
+  const FoldedConv* folded_conv(int64_t norm) const {
+    return folded_convs_.empty() ? nullptr : &folded_convs_[size_t(norm)];
+  }
 
   const ModelOptions options;
   std::vector<NamedTensor> tensors;     // torchvision's state dict order
@@ -123,7 +140,7 @@ class Model {
   enum class Init { KaimingNormalFanOut, TorchDefault };
   Conv add_conv(const std::string& name, int64_t in, int64_t out, int64_t kernel, int64_t stride, bool bias, Init init);
   Linear add_linear(const std::string& name, int64_t in, int64_t out);
-  const BatchNorm& add_norm(const std::string& name, int64_t channels);
+  const BatchNorm& add_norm(const std::string& name, const Conv& after);
 
  private:
   friend std::unique_ptr<Model> make_model(const ModelOptions& options, uint64_t seed);
@@ -134,9 +151,10 @@ class Model {
   };
   std::vector<Fill> fills_;  // one per tensor
   std::vector<std::unique_ptr<BatchNorm>> norm_storage_;
-  std::vector<Frozen> layers_;  // the float weights of every Conv and Linear
-  std::vector<Frozen> frozen_;  // the same in the compute dtype, made by prepare(false, dtype)
-  std::vector<Folded> folded_;  // likewise
+  std::vector<Frozen> layers_;            // the float weights of every Conv and Linear
+  std::vector<Frozen> frozen_;            // the same in the compute dtype, made by freeze()
+  std::vector<Folded> folded_;            // one per norm, likewise
+  std::vector<FoldedConv> folded_convs_;  // likewise
   void initialise(uint64_t seed);
 };
 

@@ -21,7 +21,7 @@ class ResNet final : public Model {
     const Init init = Init::KaimingNormalFanOut;
     stem_ = o.small_stem ? add_conv("conv1", o.in_channels, 64, 3, 1, false, init)
                          : add_conv("conv1", o.in_channels, 64, 7, 2, false, init);
-    stem_norm_ = &add_norm("bn1", 64);
+    stem_norm_ = &add_norm("bn1", stem_);
     int64_t in = 64;
     const int64_t expansion = bottleneck ? 4 : 1;
     for (size_t stage = 0; stage < depths.size(); ++stage) {
@@ -32,7 +32,7 @@ class ResNet final : public Model {
         Block block;
         const auto layer = [&](int number, int64_t from, int64_t to, int64_t kernel, int64_t by) {
           block.convs.push_back(add_conv(text(name, "conv", number), from, to, kernel, by, false, init));
-          block.norms.push_back(&add_norm(text(name, "bn", number), to));
+          block.norms.push_back(&add_norm(text(name, "bn", number), block.convs.back()));
         };
         if (bottleneck) {  // torchvision's variant: the stride sits on the 3x3 convolution
           layer(1, in, width, 1, 1);
@@ -45,7 +45,7 @@ class ResNet final : public Model {
         if (stride != 1 || in != out) {
           block.projected = true;
           block.project = add_conv(name + "downsample.0", in, out, 1, stride, false, init);
-          block.project_norm = &add_norm(name + "downsample.1", out);
+          block.project_norm = &add_norm(name + "downsample.1", block.project);
         }
         blocks_.push_back(std::move(block));
         in = out;
@@ -55,15 +55,14 @@ class ResNet final : public Model {
   }
 
   at::Tensor features(const Pass& pass, const at::Tensor& images) const override {
-    at::Tensor x = pass.norm(*stem_norm_, pass.conv(stem_, pass.input(images)), {.act = Act::Relu});
+    at::Tensor x = pass.conv_norm(stem_, *stem_norm_, pass.input(images), {.act = Act::Relu});
     if (!options.small_stem) x = at::max_pool2d(x, {3, 3}, {2, 2}, {1, 1});
     for (const Block& block : blocks_) {
       at::Tensor y = x;
       const size_t last = block.convs.size() - 1;
-      for (size_t i = 0; i < last; ++i)
-        y = pass.norm(*block.norms[i], pass.conv(block.convs[i], y), {.act = Act::Relu});
-      const at::Tensor shortcut = block.projected ? pass.norm(*block.project_norm, pass.conv(block.project, x), {}) : x;
-      x = pass.norm(*block.norms[last], pass.conv(block.convs[last], y), {.residual = &shortcut, .act = Act::Relu});
+      for (size_t i = 0; i < last; ++i) y = pass.conv_norm(block.convs[i], *block.norms[i], y, {.act = Act::Relu});
+      const at::Tensor shortcut = block.projected ? pass.conv_norm(block.project, *block.project_norm, x, {}) : x;
+      x = pass.conv_norm(block.convs[last], *block.norms[last], y, {.residual = &shortcut, .act = Act::Relu});
     }
     return at::adaptive_avg_pool2d(x, {1, 1}).flatten(1);  // [B, D]
   }

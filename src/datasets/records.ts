@@ -1,8 +1,9 @@
 // Files of fixed-size records behind a header: all of them in order, or some of them where they lie.
 // The invariant: whatever is wrong with a file becomes E_DATA with its path, and blocks hold whole records.
 
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { toLpldError } from '../errors.ts';
+import type { UnpackedAside } from './aside.ts';
 import { CHUNK_BYTES, checkCancelled, dataError, pieces } from './files.ts';
 
 export interface RecordFile {
@@ -11,6 +12,9 @@ export interface RecordFile {
   readonly recordBytes: number;
   readonly count: number; // records after the header
 }
+
+/** Whether a file can only be read from its start. */
+export const isPacked = ({ path }: RecordFile): boolean => path.endsWith('.gz');
 
 /**
  * Yields the records of a file in order, as blocks of whole records of at most about CHUNK_BYTES.
@@ -49,21 +53,23 @@ export async function* recordBlocks(file: RecordFile, signal?: AbortSignal): Asy
 
 /**
  * Yields some records of a file in order, as blocks like recordBlocks. Records are read where they lie; a .gz, which can
- * only be read from its start, is unpacked up to the last one.
+ * only be read from its start, is unpacked up to the last one, or aside once.
  *
  * @param wanted - record numbers in [0, count), rising
- * @throws {LpldError} E_DATA if the file ends before a record; E_CANCELLED
+ * @param aside - keeps what is unpacked, for a file that will be asked again
+ * @throws {LpldError} E_DATA if the file ends before a record; E_CANCELLED; E_DEVICE without room aside
  */
 export async function* recordsAt(
   file: RecordFile,
   wanted: Int32Array,
   signal?: AbortSignal,
+  aside?: UnpackedAside,
 ): AsyncGenerator<Uint8Array> {
   if (wanted.length === 0) return;
   if (wanted.length === file.count) return yield* recordBlocks(file, signal);
   const { recordBytes } = file;
   const perBlock = Math.max(1, Math.floor(CHUNK_BYTES / recordBytes));
-  const reader = file.path.endsWith('.gz') ? unpacker(file, signal) : await recordReader(file);
+  const reader = await readerOf(file, signal, aside);
   try {
     for (let first = 0; first < wanted.length; first += perBlock) {
       checkCancelled(signal);
@@ -86,8 +92,16 @@ interface RecordReader {
   close(): Promise<unknown>;
 }
 
-async function recordReader({ path, headerBytes, recordBytes }: RecordFile): Promise<RecordReader> {
-  const handle = await open(path).catch((cause: unknown) => Promise.reject(toLpldError(cause)));
+async function readerOf(file: RecordFile, signal?: AbortSignal, aside?: UnpackedAside): Promise<RecordReader> {
+  if (!isPacked(file)) {
+    const handle = await open(file.path).catch((cause: unknown) => Promise.reject(toLpldError(cause)));
+    return { ...recordReader(file, handle), close: () => handle.close() };
+  }
+  if (aside === undefined) return unpacker(file, signal);
+  return { ...recordReader(file, await aside.content(file, signal)), close: async () => {} };
+}
+
+function recordReader({ path, headerBytes, recordBytes }: RecordFile, handle: FileHandle): Pick<RecordReader, 'read'> {
   return {
     async read(record, target) {
       const start = headerBytes + record * recordBytes;
@@ -97,7 +111,6 @@ async function recordReader({ path, headerBytes, recordBytes }: RecordFile): Pro
         done += bytesRead;
       }
     },
-    close: () => handle.close(),
   };
 }
 

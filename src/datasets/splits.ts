@@ -5,10 +5,11 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { type LpldError, toLpldError } from '../errors.ts';
+import { UnpackedAside } from './aside.ts';
 import type { ClassSelection } from './classes.ts';
 import { CHUNK_BYTES, checkCancelled, dataError, fileSize, orderedMap } from './files.ts';
 import { type DecodedImage, decodeImage } from './images.ts';
-import { type RecordFile, recordsAt } from './records.ts';
+import { isPacked, type RecordFile, recordsAt } from './records.ts';
 import type { Dataset, ImageChunk, Split } from './types.ts';
 
 /** A dataset of image files; `skipped` lists what skipUnreadable left out, relative to the dataset's folder. */
@@ -32,6 +33,8 @@ export function packedSplit(source: PackedImages, selection: ClassSelection): Sp
   const records = Int32Array.from(own.keys()).filter((record) => own[record]! >= 0); // of each image
   const labels = records.map((record) => own[record]!);
   const { height, width } = source;
+  const packed = source.files.filter(isPacked);
+  const aside = packed.length === 0 ? undefined : new UnpackedAside(packed);
   async function* read(signal?: AbortSignal, indices?: Int32Array): AsyncGenerator<ImageChunk> {
     checkCancelled(signal);
     const wanted = indices === undefined ? records : indices.map((index) => records[index]!);
@@ -42,7 +45,7 @@ export function packedSplit(source: PackedImages, selection: ClassSelection): Sp
       let last = at;
       while (last < wanted.length && wanted[last]! < end) last++;
       const here = wanted.subarray(at, last).map((record) => record - first);
-      for await (const block of recordsAt(file, here, signal)) {
+      for await (const block of recordsAt(file, here, signal, indices === undefined ? undefined : aside)) {
         const n = block.length / file.recordBytes;
         const chunk = wanted.slice(at, at + n).map((record) => own[record]!);
         at += n;
@@ -51,7 +54,7 @@ export function packedSplit(source: PackedImages, selection: ClassSelection): Sp
       first = end;
     }
   }
-  return { count: labels.length, labels, read };
+  return { count: labels.length, labels, read, ...(aside === undefined ? {} : { aside }) };
 }
 
 export interface ImageFile {

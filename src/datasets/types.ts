@@ -8,6 +8,12 @@ export interface ImageChunk {
   readonly width: number;
 }
 
+/** Unpacked copies of gzipped files, made when images of given indices are first read and kept until disposed. */
+export interface Aside extends Disposable {
+  readonly bytes: number; // at most
+  readonly folder: string; // where they go, if it has room
+}
+
 export interface Split {
   readonly count: number;
   readonly labels: Int32Array; // [count], in the order read() yields; known before any pixel is decoded
@@ -16,6 +22,8 @@ export interface Split {
    * @param indices - the images wanted, rising; every image when absent. No other image is decoded.
    */
   read(signal?: AbortSignal, indices?: Int32Array): AsyncGenerator<ImageChunk>;
+  /** What reads of given indices unpack; whoever makes them disposes it. Absent where nothing is gzipped. */
+  readonly aside?: Aside;
 }
 
 export interface Dataset {

@@ -56,20 +56,18 @@ export const evaluate: Stage = {
           `${dataset.classNames.length} classes and ${dataset.channels} channels`,
         ),
       );
-    const images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
+    using images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
     const { batch, precision } = config.evaluate;
     const input = inputSpec(native, facts);
     const count = students.manifest.files.filter((file) => /^student-\d+\.safetensors$/.test(file.path)).length;
     progress.start(count * Math.ceil(images.count / batch), 'batch', `${images.count} test images`);
     const runs: Evaluation[] = [];
     for (let number = 0; number < count; number++) {
-      const model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
+      using model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
       model.loadStateDict(await students.readTensors(studentFile(number)));
       const { top1, top5, loss } = await testModel(context, { model, images, batch, number, input, precision });
       runs.push({ top1, top5, loss });
-      model.dispose();
     }
-    images.dispose();
     progress.finish();
     await draft.writeJson('evaluation.json', { count: images.count, runs });
     return { ...score(runs.map((run) => run.top1)) };

@@ -10,6 +10,7 @@ import type { AppendSpec, NativeImageStore, Recipes } from '../native.ts';
 import type { ImageSizes } from '../recipe.ts';
 import { formatBytes } from '../report/format.ts';
 import { arrayOf, tensor } from '../tensor.ts';
+import { Handles } from './handles.ts';
 import { storeSizes } from './shared.ts';
 import type { StageContext } from './types.ts';
 
@@ -51,11 +52,11 @@ export interface ImageFeed extends AsyncDisposable {
 /** The indices (of the split) of the images of each step in [first, last). */
 export type ImagesOf = (first: number, last: number) => readonly Int32Array[] | Promise<readonly Int32Array[]>;
 
-export interface ImageSource {
+/** Owns its stores: dispose it. */
+export interface ImageSource extends Disposable {
   readonly count: number;
   /** A feed for steps up to `total`; only one is in use at a time. */
   feed(imagesOf: ImagesOf, total: number): ImageFeed;
-  dispose(): void;
 }
 
 type Context = Pick<StageContext, 'native' | 'runtime'>;
@@ -90,18 +91,13 @@ async function* append(
 async function loadWhole(reading: Reading, indices?: Int32Array): Promise<NativeImageStore | number> {
   const { native, runtime, split, channels } = reading;
   const count = indices?.length ?? split.count;
-  const store = native.createImageStore({ channels, device: runtime.device });
-  try {
-    for await (const _ of append(reading, store, indices)) {
-      const needed = (store.bytes / store.count) * count;
-      if (store.bytes <= runtime.memory && (needed <= runtime.memory || store.count < SAMPLE)) continue;
-      store.dispose();
-      return needed;
-    }
-  } catch (thrown) {
-    store.dispose();
-    throw thrown;
+  using opening = new Handles();
+  const store = opening.add(native.createImageStore({ channels, device: runtime.device }));
+  for await (const _ of append(reading, store, indices)) {
+    const needed = (store.bytes / store.count) * count;
+    if (store.bytes > runtime.memory || (needed > runtime.memory && store.count >= SAMPLE)) return needed;
   }
+  opening.move();
   return store;
 }
 
@@ -147,14 +143,21 @@ export async function openImages(
   if (typeof store !== 'number') return wholeSource(store);
   const [needed, budget] = [formatBytes(store), formatBytes(runtime.memory)];
   progress.log(`streaming: ${split.count} images take about ${needed} of pixels, the memory budget is ${budget}`);
+  tellAside(split, progress);
   return streamedSource(reading);
+}
+
+/** Says what reading some images at a time takes on disk, where the set is gzipped. */
+export function tellAside({ aside }: Split, progress: StageContext['progress']): void {
+  if (aside === undefined) return;
+  progress.log(`unpacking once: ${formatBytes(aside.bytes)} in ${aside.folder}, gone when they were read`);
 }
 
 function streamedSource(reading: Reading): ImageSource {
   return {
     count: reading.split.count,
     feed: (imagesOf, total) => new StreamedFeed(reading, imagesOf, total),
-    dispose() {},
+    [Symbol.dispose]: () => reading.split.aside?.[Symbol.dispose](),
   };
 }
 
@@ -167,7 +170,7 @@ export function wholeSource(store: NativeImageStore): ImageSource {
       segment: async (_, last) => ({ store, last, sizes, local: (recipes) => recipes }),
       async [Symbol.asyncDispose]() {},
     }),
-    dispose: () => store.dispose(),
+    [Symbol.dispose]: () => store.dispose(),
   };
 }
 
@@ -231,21 +234,20 @@ class StreamedFeed implements ImageFeed {
   /** Decodes the images of steps from `first` on until the next batch would not fit. */
   async #load(first: number): Promise<Chunk> {
     const { native, runtime, channels } = this.#reading;
-    const store = native.createImageStore({ channels, device: runtime.device });
+    using opening = new Handles();
+    const store = opening.add(native.createImageStore({ channels, device: runtime.device }));
     const at = new Map<number, number>();
     const share = Math.min(CHUNK_BYTES, runtime.memory / 2);
     let last = first;
-    try {
-      while (last < this.#total)
-        for (const indices of await this.#imagesOf(last, Math.min(this.#total, last + BLOCK))) {
-          if (last > first && store.bytes + this.#largest > share) return { last, store, at };
-          await this.#add(store, at, indices);
-          last++;
-        }
-    } catch (thrown) {
-      store.dispose();
-      throw thrown;
-    }
+    let full = false;
+    while (last < this.#total && !full)
+      for (const indices of await this.#imagesOf(last, Math.min(this.#total, last + BLOCK))) {
+        full = last > first && store.bytes + this.#largest > share;
+        if (full) break;
+        await this.#add(store, at, indices);
+        last++;
+      }
+    opening.move();
     return { last, store, at };
   }
 

@@ -157,7 +157,7 @@ export async function readPool(
     const ids = chosen.map((position) => pool.plan.recordIds[position]!);
     return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };
   }
-  const records = await pool.labels.readRecords(chosen);
+  const records = await pool.labels.readRecords(chosen, o.sizes);
   const target: TrainTarget = {
     kind: 'soft',
     ...codeOf(pool.labels.index.codec, pool.labels.basis, records.recordIds, BigInt(pool.labels.index.seed)),

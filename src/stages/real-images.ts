@@ -6,7 +6,7 @@ import { encodeImage } from '../datasets/images.ts';
 import { imageName, setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError } from '../errors.ts';
 import { Purpose, permutation } from '../rng.ts';
-import { loadStore } from './images.ts';
+import { loadStore, tellAside } from './images.ts';
 import { factsOf } from './shared.ts';
 import type { StageContext, Summary } from './types.ts';
 
@@ -21,6 +21,8 @@ export async function takeReal(context: StageContext): Promise<Summary> {
     throw new LpldError('E_CONFIG', expected('none for real images', 'synthesize.shard', config.synthesize.shard));
   const facts = factsOf(dataset!, config);
   const { train } = dataset!;
+  using _unpacked = train.aside; // while some images at a time are read
+  tellAside(train, progress);
   const byClass: number[][] = facts.classNames.map(() => []);
   for (const [index, label] of train.labels.entries()) byClass[label]!.push(index);
   const classes = [...new Set(wanted ?? byClass.keys())].sort((a, b) => a - b);
@@ -46,14 +48,13 @@ export async function takeReal(context: StageContext): Promise<Summary> {
     const here = indices.subarray(first, first + TOGETHER);
     if (here.every((index) => draft.has(nameOf(index)))) continue; // of an interrupted run
     const transform = { resize: 'exact' as const, size, centerCrop: 0 };
-    const store = await loadStore(context, train, facts.channels, transform, here);
+    using store = await loadStore(context, train, facts.channels, transform, here);
     const files: [string, Uint8Array][] = [];
     for (const [position, index] of here.entries()) {
       const bytes = await encodeImage(store.image(position).data, size, size, facts.channels, encoding);
       files.push([nameOf(index), bytes]);
       progress.update(first + position + 1);
     }
-    store.dispose();
     await draft.writeFiles(files);
   }
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc, encoding }));

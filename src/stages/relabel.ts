@@ -107,9 +107,10 @@ export const relabel: Stage = {
           'give the images made for this teacher',
         ),
       );
-    const teachers = await load(native, runtime);
+    using models = await load(native, runtime);
+    const teachers = models.all;
     const how = { ensemble: o.combine, teacherMode: o.teacherMode };
-    const store = await loadStore(context, set.train, set.channels);
+    using store = await loadStore(context, set.train, set.channels);
     const input = inputSpec(native, facts);
     const sizes = storeSizes(store);
     const plan = planFor(o, store.count, seed);
@@ -177,8 +178,6 @@ export const relabel: Stage = {
     await writer.finish();
     if (made > 0) await draft.note({ teacherAgreement: agreed / made });
     progress.finish();
-    store.dispose();
-    for (const teacher of teachers) teacher.dispose();
     return {
       records: plan.recordIds.length,
       rows: planRows(plan).kept,

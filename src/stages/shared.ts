@@ -20,6 +20,7 @@ import type {
   Precision,
 } from '../native.ts';
 import { arrayOf, type TensorMap, tensor } from '../tensor.ts';
+import { Handles } from './handles.ts';
 import type { Runtime } from './types.ts';
 
 export const precisionOption = z
@@ -96,11 +97,13 @@ export const architectureOptions = {
 /** Weights of one student inside a train artifact. */
 export const studentFile = (number: number): string => `student-${number}.safetensors`;
 
-/** Loads the model a squeeze artifact holds. */
+/** Loads the model a squeeze artifact holds. The caller disposes it; what throws leaves none. */
 export async function loadTeacher(native: NativeBinding, runtime: Runtime, artifact: Artifact): Promise<NativeModel> {
   const architecture = await artifact.readJson<Architecture>('model.json');
-  const model = native.createModel({ ...architecture, device: runtime.device, seed: 0n });
+  using opening = new Handles();
+  const model = opening.add(native.createModel({ ...architecture, device: runtime.device, seed: 0n }));
   model.loadStateDict(await artifact.readTensors('teacher.safetensors'));
+  opening.move();
   return model;
 }
 

@@ -83,7 +83,7 @@ export const squeeze: Stage = {
       options: { stem, widths, pooling },
     };
     const spec: ModelSpec = { ...architecture, device: runtime.device, seed: BigInt(config.seed) };
-    const model = native.createModel(spec);
+    using model = native.createModel(spec);
     if (weights !== null) model.loadStateDict(await readWeights(weights));
     progress.log(`${dataset.name}: ${dataset.train.count} training images of ${dataset.classNames.length} classes`);
     const input = inputSpec(native, facts);
@@ -91,10 +91,9 @@ export const squeeze: Stage = {
     let curve: EpochMeans | null = null;
     const wantsStats = config.squeeze.stats !== 'none' && !draft.has('stats.safetensors');
     if (weights === null || wantsStats) {
-      const images = await openImages(context, dataset.train, dataset.channels, trainTransform(config));
+      using images = await openImages(context, dataset.train, dataset.channels, trainTransform(config));
       if (weights === null) curve = await trainTeacher(context, model, images, input);
       if (wantsStats) await draft.writeTensors('stats.safetensors', await collect(context, model, images, input));
-      images.dispose();
     }
     const top1 = await testTeacher(context, model, input);
 
@@ -102,7 +101,6 @@ export const squeeze: Stage = {
     await draft.writeJson('model.json', architecture);
     await draft.writeJson('dataset.json', facts);
     if (curve !== null) await draft.writeJson('curves.json', { x: 'epoch', series: [curve.series('training loss')] });
-    model.dispose();
     return {
       teacher: top1,
       classes: dataset.classNames.length,
@@ -234,11 +232,10 @@ async function testTeacher(
 ): Promise<{ top1: number; top5: number } | null> {
   const { config, dataset, progress } = context;
   if (dataset?.test == null) return null;
-  const images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
+  using images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
   const { precision, statsBatch: batch } = config.squeeze; // nothing of other sections: the key would not know
   progress.start(Math.ceil(images.count / batch), 'batch', 'test');
   const { top1, top5 } = await testModel(context, { model, images, batch, number: 0, input, precision });
   progress.finish();
-  images.dispose();
   return { top1, top5 };
 }

@@ -22,6 +22,7 @@ export interface SynthesisRun {
   readonly stats: TensorMap; // per class; empty where only global targets are matched
   readonly running: TensorMap; // the teacher's state dict
   readonly facts: DatasetFacts;
+  readonly told: Set<string>; // what the log has said, once for all forwards
 }
 
 interface PixelState {
@@ -37,7 +38,7 @@ interface PixelState {
  * @throws {LpldError} E_DIVERGED once a loss or an image is not finite: the last state that was stays with the draft
  */
 export async function makeForward(
-  { context, model, stats, running, facts }: SynthesisRun,
+  { context, model, stats, running, facts, told }: SynthesisRun,
   forward: Forward,
   position: number,
 ): Promise<void> {
@@ -129,6 +130,11 @@ export async function makeForward(
         (on) => native.synthesize(model, spec, on),
         (p) => progress.update(position * o.iterations + t0 + p.done, { loss: p.loss }),
       );
+      const { graphRefused } = result;
+      if (graphRefused !== null && !told.has(graphRefused)) {
+        progress.log(`CUDA made no graph of an iteration, they are launched one by one: ${graphRefused}`);
+        told.add(graphRefused);
+      }
       const broken = losses.keep(result, t0);
       if (broken !== null || !isUsable(result.state)) {
         await save(t0);

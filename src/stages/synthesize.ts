@@ -134,7 +134,7 @@ async function optimise(context: StageContext): Promise<Summary> {
       expected('a teacher with class statistics', 'teacher', teacher.dir, 'squeeze it with --stats exact or ema'),
     );
   const stats = needsStats ? await teacher.readTensors('stats.safetensors') : {};
-  const model = await loadTeacher(native, runtime, teacher);
+  using model = await loadTeacher(native, runtime, teacher);
   const bytesPerImage = activationBytes(await teacher.readJson<Architecture>('model.json'), size);
 
   if (!draft.resumed) await forgetSnapshots(draft);
@@ -147,7 +147,7 @@ async function optimise(context: StageContext): Promise<Summary> {
       cacheImages: runtime.device === 'cpu' ? Math.max(1, Math.floor(CACHE_PIXELS / (size * size))) : null,
     });
   const plan = await SynthesisPlan.open(draft, groups, o, sized);
-  await makeAll({ context, model, stats, running: model.stateDict(), facts }, plan);
+  await makeAll({ context, model, stats, running: model.stateDict(), facts, told: new Set() }, plan);
 
   const { forwards, record } = plan;
   const classes = [...new Set(forwards.flatMap((forward) => classesOf(forward.groups)))].sort((a, b) => a - b);
@@ -164,7 +164,6 @@ async function optimise(context: StageContext): Promise<Summary> {
   if (o.shard !== null) {
     await draft.writeJson(SHARD_FILE, { shard: o.shard, firstGroups: forwards.map(({ first }) => first), ...record });
     progress.finish();
-    model.dispose();
     return { shard: o.shard, ...made };
   }
   const files = classes.flatMap((label) =>
@@ -177,7 +176,6 @@ async function optimise(context: StageContext): Promise<Summary> {
   await draft.writeJson('similarity.json', similarity);
   await draft.writeJson('set.json', setOf(facts, { size, classes, ipc: o.ipc, encoding: o.encoding }));
   progress.finish();
-  model.dispose();
   return { ...made, withinClassSimilarity: similarity.mean };
 }
 

@@ -7,6 +7,7 @@ import { z } from 'zod';
 import type { Artifact } from '../artifact.ts';
 import { expected, LpldError } from '../errors.ts';
 import type { NativeBinding, NativeModel } from '../native.ts';
+import { Handles } from './handles.ts';
 import { type DatasetFacts, loadTeacher } from './shared.ts';
 import type { FurtherInputs, Runtime } from './types.ts';
 
@@ -51,12 +52,12 @@ const SHARED = ['channels', 'inputSize', 'classNames', 'mean', 'std'] as const s
 /**
  * Opens the teachers of some inputs, the role `teacher` first, and holds them against each other before any is loaded.
  *
- * @returns the facts of the first, and `load`, which makes the models (at least one; the caller disposes them)
+ * @returns the facts of the first, and `load`, which makes the models (at least one; for the caller to dispose)
  * @throws {LpldError} E_MISMATCH naming the folder and the fact in which a further teacher differs from the first
  */
 export async function openTeachers(inputs: Readonly<Record<string, Artifact>>): Promise<{
   facts: DatasetFacts;
-  load(native: NativeBinding, runtime: Runtime): Promise<NativeModel[]>;
+  load(native: NativeBinding, runtime: Runtime): Promise<Handles<NativeModel>>;
 }> {
   const further: Artifact[] = [];
   for (let n = 2; inputs[`teacher${n}`] !== undefined; n++) further.push(inputs[`teacher${n}`]!);
@@ -80,9 +81,9 @@ export async function openTeachers(inputs: Readonly<Record<string, Artifact>>): 
   return {
     facts,
     async load(native, runtime) {
-      const models: NativeModel[] = [];
-      for (const artifact of [first, ...further]) models.push(await loadTeacher(native, runtime, artifact));
-      return models;
+      using opening = new Handles<NativeModel>();
+      for (const artifact of [first, ...further]) opening.add(await loadTeacher(native, runtime, artifact));
+      return opening.move();
     },
   };
 }

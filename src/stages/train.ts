@@ -96,7 +96,7 @@ export const train: Stage = {
     const o = config.train;
     const images = inputs.images!;
     const set = await openSyntheticSet(images.dir);
-    const source = wholeSource(await loadStore(context, set.train, set.channels));
+    using source = wholeSource(await loadStore(context, set.train, set.channels));
     const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, source.count);
     await using _open = pool.labels; // closed whatever happens
     const inputSize = config.dataset.inputSize;
@@ -116,16 +116,14 @@ export const train: Stage = {
       if (!draft.has(studentFile(number))) {
         const [low, high] = words(BigInt(config.seed), Purpose.weights, 0xffffffff, number + 1, 0);
         const seed = (BigInt(high!) << 32n) | BigInt(low!); // one 64-bit seed per student: weights and pool draws
-        const model = native.createModel({ ...architecture, device: runtime.device, seed });
+        using model = native.createModel({ ...architecture, device: runtime.device, seed });
         const curve = await trainStudent(context, { number, seed, model, images: source, input, pool });
         await draft.writeJson(`curve-${number}.json`, curve.series(`student ${number + 1}`));
         await draft.writeTensors(studentFile(number), model.stateDict(), { arch: architecture.arch });
-        model.dispose();
       }
       series.push(await draft.readJson(`curve-${number}.json`));
       progress.update((number + 1) * steps);
     }
-    source.dispose();
     await draft.writeJson('model.json', architecture);
     await draft.writeJson('input.json', {
       mean: set.mean,

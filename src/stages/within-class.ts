@@ -37,22 +37,18 @@ export async function withinClass(
   const classes: { classId: number; cosine: number | null }[] = [];
   for (const part of parts(files)) {
     const of = { files: part, channels: facts.channels, size: { height: size, width: size }, greyOnly: false };
-    const store = await loadStore({ native, runtime }, fileSplit(of), facts.channels);
-    try {
-      const recipes = evaluationRecipes(store.count, storeSizes(store), BATCH);
-      const spec = { ...execution(runtime, 'fp32'), recipes, input };
-      const { similarity } = await runJob(
-        runtime.signal,
-        (on) => native.similarity(model, store, spec, on),
-        () => {},
-      );
-      const cosines = arrayOf(similarity, 'F64');
-      for (const classId of new Set(part.map(({ label }) => label))) {
-        const cosine = cosines[classId]!;
-        classes.push({ classId, cosine: Number.isNaN(cosine) ? null : Number(cosine.toFixed(6)) });
-      }
-    } finally {
-      store.dispose();
+    using store = await loadStore({ native, runtime }, fileSplit(of), facts.channels);
+    const recipes = evaluationRecipes(store.count, storeSizes(store), BATCH);
+    const spec = { ...execution(runtime, 'fp32'), recipes, input };
+    const { similarity } = await runJob(
+      runtime.signal,
+      (on) => native.similarity(model, store, spec, on),
+      () => {},
+    );
+    const cosines = arrayOf(similarity, 'F64');
+    for (const classId of new Set(part.map(({ label }) => label))) {
+      const cosine = cosines[classId]!;
+      classes.push({ classId, cosine: Number.isNaN(cosine) ? null : Number(cosine.toFixed(6)) });
     }
   }
   const known = classes.flatMap(({ cosine }) => (cosine === null ? [] : [cosine]));

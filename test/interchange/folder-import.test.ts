@@ -1,10 +1,23 @@
 // Distilled images of others as an artifact: the same bytes in the order label stores mean, usable wherever --images is.
 
-import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import sharp from 'sharp';
 import { describe, expect, test, vi } from 'vitest';
 import { openArtifact } from '../../src/artifact.ts';
+import { SMALL_FILE_BYTES } from '../../src/datasets/identity.ts';
 import { encodeImage } from '../../src/datasets/images.ts';
+import { openDataset } from '../../src/datasets/index.ts';
 import { openSyntheticSet } from '../../src/datasets/synthetic-set.ts';
 import { runStage } from '../../src/run.ts';
 import { exporting, importing, madeImages, relabelTo } from '../util/exchange.ts';
@@ -73,6 +86,32 @@ test('names of the published scripts keep their order, and labels imported for t
     runStage('train', config, { ...optionsOf(join(scratch(), 'x')), inputs: { images: pool.dir, labels: pool.dir } }),
   );
   expect([error.code, error.message]).toEqual(['E_MISMATCH', expect.stringMatching(/import-images for --images/)]);
+});
+
+test('other pixels in a file of the same size are another set, in the same --out too', async () => {
+  const [dir, out, side] = [scratch(), join(scratch(), 'set'), 1032]; // larger than the id of a dataset looks into
+  const path = join(dir, 'only', '0.png');
+  mkdirSync(join(dir, 'only'));
+  const pixels = new Uint8Array(side * side);
+  const write = (): Promise<unknown> =>
+    sharp(pixels, { raw: { width: side, height: side, channels: 1 } })
+      .png({ compressionLevel: 0 })
+      .toFile(path);
+  const bringIn = async () => {
+    await write();
+    const made = await importing({ format: 'folder', dir, images: null, out });
+    const { id } = await openDataset('folder', dir, { classes: null, verify: true, skipUnreadable: false });
+    expect(readFileSync(made.path('images/0000/000.png')).equals(readFileSync(path))).toBe(true);
+    return { made: made.id, key: made.manifest.key, dataset: id, bytes: statSync(path).size };
+  };
+  const before = await bringIn();
+  expect(before.bytes).toBeGreaterThan(SMALL_FILE_BYTES);
+  expect(await bringIn()).toEqual(before);
+  pixels[side * side - 1] = 255;
+  const after = await bringIn();
+  expect([after.dataset, after.bytes]).toEqual([before.dataset, before.bytes]); // else nothing is tested here
+  expect(after.key).not.toBe(before.key);
+  expect(after.made).not.toBe(before.made);
 });
 
 test('constants and names without dataset.json are those of ImageNet and the folders', async () => {

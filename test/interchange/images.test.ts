@@ -2,11 +2,11 @@
 // from the format's page, by the library's own reader, and by Python's libraries where they are.
 
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
 import { describe, expect, test, vi } from 'vitest';
-import { openArtifact } from '../../src/artifact.ts';
+import { openArtifact, openDraft } from '../../src/artifact.ts';
 import { openDataset } from '../../src/datasets/index.ts';
 import { openSyntheticSet } from '../../src/datasets/synthetic-set.ts';
 import type { Split } from '../../src/datasets/types.ts';
@@ -14,7 +14,8 @@ import { namesOf, shardsOf } from '../../src/interchange/image-names.ts';
 import { EXPORT_FORMATS } from '../../src/interchange/index.ts';
 import { tarMember } from '../../src/interchange/webdataset.ts';
 import { exporting, madeImages } from '../util/exchange.ts';
-import { scratch } from '../util/hostile.ts';
+import { refusal, scratch } from '../util/hostile.ts';
+import { labelStage } from '../util/label-stage.ts';
 import { pythonWith, runPython, withoutPython } from '../util/python.ts';
 import { tiny } from '../util/tiny.ts';
 
@@ -169,6 +170,37 @@ print(json.dumps([str(table.schema.field('image').type), str(table.schema.field(
     expect([image, label]).toEqual(['struct<bytes: binary, path: string>', 'int64']);
     const wanted = (await originals()).map(({ bytes, label }, i) => [sha(bytes), `000${label}_00${i % 3}.jpg`, label]);
     expect(rows).toEqual(wanted);
+  });
+});
+
+describe('an unfinished folder where the export would work', () => {
+  const attempt = (out: string) => exporting({ format: 'folder', labels: null, images: images(), out });
+
+  test.each(['', '/'])('of a stage is refused and left as it was, --out ending in "%s"', async (slash) => {
+    const out = join(scratch(), 'labels');
+    const draft = await openDraft(out, labelStage);
+    await draft.writeJson('precious.json', 1);
+    const error = await refusal(() => attempt(out + slash));
+    expect(error).toMatchObject({ code: 'E_CONFIG', details: { path: `${out}.partial` } });
+    expect(error.message).toContain('interrupted stage');
+    expect((await openDraft(out, labelStage)).has('precious.json')).toBe(true);
+    expect(existsSync(out)).toBe(false);
+  });
+
+  test('of an interrupted export is begun anew: nothing of it remains', async () => {
+    const out = join(scratch(), 'folder');
+    mkdirSync(join(`${out}.partial`, '0009'), { recursive: true });
+    writeFileSync(join(`${out}.partial`, '0009', '000.jpg'), 'half an ima');
+    await attempt(out);
+    expect(readdirSync(out).sort()).toEqual(['0000', '0001', '0002', 'dataset.json']);
+    expect(existsSync(`${out}.partial`)).toBe(false);
+  });
+
+  test('a folder that holds files is refused and left as it was', async () => {
+    const out = scratch();
+    writeFileSync(join(out, 'precious'), '');
+    expect((await refusal(() => attempt(out))).code).toBe('E_CONFIG');
+    expect(readdirSync(out)).toEqual(['precious']);
   });
 });
 

@@ -33,6 +33,9 @@ describe('classCosine', () => {
     ['labels outside', f32([2, 1], [1, 1]), i32([2], [0, 2]), 'E_DATA'],
     ['too few labels', f32([2, 1], [1, 1]), i32([1], [0]), 'E_INTERNAL'],
     ['features of one dimension', f32([2], [1, 1]), i32([2], [0, 0]), 'E_INTERNAL'],
+    ['NaN', f32([2, 2], [1, 1, 1, Number.NaN]), i32([2], [0, 0]), 'E_DIVERGED'],
+    ['NaN in a class of one', f32([3, 1], [1, 1, Number.NaN]), i32([3], [0, 0, 1]), 'E_DIVERGED'],
+    ['infinity', f32([2, 1], [Number.NEGATIVE_INFINITY, 1]), i32([2], [0, 0]), 'E_DIVERGED'],
   ])('refuses %s', (_what, features, classes, code) => {
     expect(() => ops().classCosine(features, classes, 2)).toThrowError(expect.objectContaining({ code }));
   });
@@ -67,6 +70,15 @@ describe('the job', () => {
     const wanted = classCosine(features, [0, 1, 2, 0, 1, 2], 3);
     expectClose('similarity', values(similarity).slice(0, 3), wanted, TOLERANCE.F32);
     expect(values(similarity).slice(3).every(Number.isNaN)).toBe(true);
+  });
+
+  test('a network whose features are not finite is E_DIVERGED, not a set without similarity', async () => {
+    const [model, store] = [transparent(), openStore()];
+    const state = model.stateDict();
+    const [name, view] = Object.entries(state).find(([key]) => key.endsWith('.weight'))!;
+    model.loadStateDict({ ...state, [name]: f32(view.shape, values(view).fill(Number.NaN, 0, 1)) });
+    const spec = { ...EXACT, recipes: recipesOf(3), input: inputOf() };
+    await expect(native().similarity(model, store, spec, quiet).promise).rejects.toMatchObject({ code: 'E_DIVERGED' });
   });
 
   test('does not depend on how rows are cut into batches', async () => {

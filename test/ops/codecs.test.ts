@@ -7,7 +7,7 @@ import { halfBits, halfValue } from '../reference/half.ts';
 import { codingSpec, decode, encode, fitBasis, logitsOnly, roundTrip } from '../util/codes.ts';
 import { evaluateSpec, openModel, openStore } from '../util/jobs.ts';
 import { native, quiet } from '../util/native.ts';
-import { f32, symmetric } from '../util/tensors.ts';
+import { f32, f64, symmetric } from '../util/tensors.ts';
 
 const half = (x: number): number => halfValue(halfBits(x));
 
@@ -190,6 +190,38 @@ describe('features', () => {
       }
     const straight = arrayOf(answered.logits, 'F32');
     for (const [i, value] of got.entries()) expect(Math.abs(value - straight[i]!)).toBeLessThan(0.01);
+  });
+
+  test('are decoded in float64 and rounded once: sums that float32 would lose, and bit for bit', async () => {
+    const [rows, classes, width] = [7, 11, 600];
+    const weight = Float32Array.from(symmetric([classes, width], 440, 0.5));
+    const bias = Float32Array.from(symmetric([classes], 441));
+    const features = Float32Array.from(symmetric([rows, width], 442, 30)).map(half);
+    weight.set([1e7, -1e7, 0.25], 0); // of class 0: 1e7 x - 1e7 x + 0.25 y
+    weight.fill(0, 3, width);
+    for (let row = 0; row < rows; row++) features[row * width + 1] = features[row * width]!;
+    const basis = { weight: f32([classes, width], weight), bias: f32([classes], bias) };
+    const spec = { ...codingSpec('features', rows, classes), basis };
+    const zeros = new Float32Array(rows * classes);
+    const answers = { ...logitsOnly([rows, classes], zeros), features: f32([rows, width], features) };
+    const got = arrayOf(await decode(spec, await encode(spec, answers)), 'F32');
+    const wanted = Float32Array.from({ length: rows * classes }, (_, at) => {
+      const [row, k] = [Math.floor(at / classes), at % classes];
+      let sum = bias[k]!;
+      for (let d = 0; d < width; d++) sum += weight[k * width + d]! * features[row * width + d]!;
+      return sum;
+    });
+    expect(got).toEqual(wanted);
+  });
+
+  test.each(['weight', 'bias'] as const)('a basis whose %s is float64 is refused', async (name) => {
+    const basis = { weight: f32([3, 2], [1, 0, 0, 1, 1, 1]), bias: f32([3], [0, 0, 0]) };
+    const wide = { ...basis, [name]: f64(basis[name].shape, arrayOf(basis[name], 'F32')) };
+    const answers = { logits: f32([1, 3], [0, 0, 0]), features: f32([1, 2], [1, 2]) };
+    const spec = codingSpec('features', 1, 3);
+    const labels = await encode({ ...spec, basis }, answers);
+    for (const work of [encode({ ...spec, basis: wide }, answers), decode({ ...spec, basis: wide }, labels)])
+      await expect(work).rejects.toMatchObject({ code: 'E_MISMATCH', message: expect.stringContaining('F32') });
   });
 
   test('are refused without one teacher, without features and beyond half precision', async () => {

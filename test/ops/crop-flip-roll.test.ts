@@ -105,17 +105,24 @@ describe('single parts', () => {
     expect(y[2]).toBe(x[SIZE - 1]);
   });
 
-  test('a gradient outside the crop is zero', () => {
+  test('the gradient is zero outside the crop, and nowhere inside it', () => {
     const view = { crop: [2, 3, 4, 5], flip: 1, roll: [1, 1] };
     const { dx } = run(f64, x, symmetric(SHAPE, 118), [view, view]);
-    for (let r = 0; r < SIZE; r++)
-      for (let c = 0; c < SIZE; c++) if (r < 2 || r >= 6 || c < 3 || c >= 8) expect(dx[r * SIZE + c]).toBe(0);
+    for (const [at, value] of dx.entries()) {
+      const [r, c] = [Math.floor(at / SIZE) % SIZE, at % SIZE];
+      expect(value !== 0, `row ${r}, column ${c}`).toBe(r >= 2 && r < 6 && c >= 3 && c < 8);
+    }
   });
 
   test.each([
     ['a crop past the edge', [5, 0, 5, 9]],
     ['an empty crop', [0, 0, 0, 9]],
     ['a negative corner', [0, -1, 9, 9]],
+    ['a corner below the edge', [9, 0, 1, 1]],
+    ['a top and height whose sum is no int32', [2 ** 31 - 1, 0, 1, 9]],
+    ['a left and width whose sum is no int32', [0, 2 ** 31 - 9, 9, 9]],
+    ['a height that no int32 adds to', [1, 0, 2 ** 31 - 1, 9]],
+    ['a width that no int32 adds to', [0, 8, 9, 2 ** 31 - 8]],
   ])('refuses %s', (_what, crop) => {
     expect(() => run(f64, x, x, [{ ...whole, crop }, whole])).toThrow(expect.objectContaining({ code: 'E_INTERNAL' }));
   });

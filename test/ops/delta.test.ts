@@ -31,10 +31,10 @@ const views = noise.map((x, at) => {
 const answers = logitsOnly([ROWS, K], views);
 const plain = (codec: string) =>
   codingSpec(codec, ROWS, K, { lengths: new Array(records).fill(BATCH), index, mixIndex, lambda, seed: 9n });
-async function coded(codec: string) {
-  const basis = await fitBasis(plain(codec), answers, { whole: logitsOnly([IMAGES, K], whole) });
+async function coded(codec: string, rows = answers, images = whole) {
+  const basis = await fitBasis(plain(codec), rows, { whole: logitsOnly([IMAGES, K], images) });
   const spec = { ...plain(codec), basis };
-  const labels = await encode(spec, answers);
+  const labels = await encode(spec, rows);
   return { spec, labels, got: values(await decode(spec, labels)), bytes: labels.blobs!.data.shape[0]! / ROWS };
 }
 const power = (rows: readonly Float64Array[]): number =>
@@ -103,6 +103,59 @@ test.each([0.5, 0.1])('at mse %f it meets the error as klt does, with fewer byte
   expect(delta.bytes).toBeLessThan(0.85 * klt.bytes);
 });
 
+describe('where no coefficient of the views is kept', () => {
+  const LEAST = 0.7; // the largest eigenvalue of noise of +-1.5, centred: 0.75 and what the sample adds
+  /** theta of the whole images is a quarter of what was asked of the views. */
+  const baseTheta = (basis: TensorMap): number => values(basis['base.step']!)[0]! ** 2 / 12;
+
+  test.each([
+    'delta:0.201', // a record's state takes 0.2 bytes of every row
+    'delta:mse=0.9',
+    'delta:mse=1.5',
+  ])('%s: records are empty, and the whole images no finer than was asked', async (codec) => {
+    const { spec, labels, got } = await coded(codec);
+    const asked = Number(codec.split('=')[1] ?? 0);
+    expect(spec.basis.coefficient!.shape).toEqual([0, 3]);
+    expect(labels.blobs!.data.shape).toEqual([0]);
+    expect(spec.basis['base.coefficient']!.shape[0]).toBeGreaterThan(0);
+    expect(baseTheta(spec.basis)).toBeGreaterThan(0.25 * Math.max(LEAST, 0.999 * asked));
+    const mean = values(spec.basis.mean!);
+    const wanted = predicted(spec.basis).flatMap((row) => [...row.map((x, k) => x + mean[k]!)]);
+    expectClose('rows', got, wanted, 1e-6);
+    if (asked > 0) expect(power(less(centre(views, K), centre(got, K)))).toBeLessThan(1.02 * asked);
+  });
+
+  test.each([0.68, 0.7, 0.75])('mse %f, a hair above their own noise of 0.67: whole images no finer', async (mse) => {
+    const { spec, got } = await coded(`delta:mse=${mse}`);
+    expect(baseTheta(spec.basis)).toBeGreaterThan(0.25 * LEAST);
+    expect(power(less(centre(views, K), centre(got, K)))).toBeLessThan(1.02 * mse);
+  });
+
+  test('views that are their images: the error asked for is spent on the whole images', async () => {
+    const own = Float64Array.from({ length: ROWS * K }, (_, at) => whole[index[Math.floor(at / K)]! * K + (at % K)]!);
+    const alone = { lengths: new Array(records).fill(BATCH), index, seed: 9n };
+    for (const mse of [1, 0.1]) {
+      const bare = codingSpec(`delta:mse=${mse}`, ROWS, K, alone);
+      const basis = await fitBasis(bare, logitsOnly([ROWS, K], own), { whole: logitsOnly([IMAGES, K], whole) });
+      const labels = await encode({ ...bare, basis }, logitsOnly([ROWS, K], own));
+      expect(labels.blobs!.data.shape).toEqual([0]);
+      expect(baseTheta(basis) / mse).toBeCloseTo(0.25, 3);
+      const got = values(await decode({ ...bare, basis }, labels));
+      expect(power(less(centre(own, K), centre(got, K)))).toBeLessThan(mse);
+    }
+  });
+
+  test.each(['delta:24', 'delta:mse=0.001'])('%s of equal answers: the mean is all there is', async (codec) => {
+    const row = symmetric([K], 78, 9); // no float32 is their mean
+    const equal = (rows: number) => Float64Array.from({ length: rows * K }, (_, at) => row[at % K]!);
+    const { spec, labels, got } = await coded(codec, logitsOnly([ROWS, K], equal(ROWS)), equal(IMAGES));
+    for (const part of ['', 'base.']) expect(spec.basis[`${part}coefficient`]!.shape, part).toEqual([0, 3]);
+    expect([labels.blobs!.data.shape, spec.basis['base.blob']!.shape]).toEqual([[0], [0]]);
+    const wanted = centre(equal(ROWS), K).flatMap((x) => [...x]);
+    expectClose('rows', got, wanted, 1e-6);
+  });
+});
+
 test('a record decodes alone, to the same rows', async () => {
   const { spec, labels, got } = await coded('delta:4');
   const [a, b] = [3 * BATCH, 4 * BATCH];
@@ -113,6 +166,28 @@ test('a record decodes alone, to the same rows', async () => {
   const again = await encode({ ...alone, basis: spec.basis }, logitsOnly([BATCH, K], views.slice(a * K, b * K)));
   expect(arrayOf(again.blobs!.data, 'U8')).toEqual(bytes);
   expect(values(await decode({ ...alone, basis: spec.basis }, again))).toEqual(rowsOf(got, K, a, b).slice());
+});
+
+test.each([
+  ['many rows', 40_000, 10], // sums past 32,768 numbers are cut among threads
+  ['many classes', 600, 300],
+])('a basis fitted to %s is equal bit for bit with one thread and with two', async (_, rows, K) => {
+  const images = 100;
+  const at = Array.from({ length: rows }, (_, row) => (row * 7) % images);
+  const codec = codingSpec('delta:6', rows, K, {
+    lengths: new Array(rows / BATCH).fill(BATCH),
+    index: at,
+    mixIndex: Array.from({ length: rows }, (_, row) => (row + 3) % BATCH),
+    lambda: Array.from({ length: rows }, (_, row) => Math.fround(((row % 997) + 0.5) / 997)),
+    seed: 9n,
+  });
+  const [sample, all] = [
+    logitsOnly([rows, K], someLogits(rows, K, 51)),
+    logitsOnly([images, K], someLogits(images, K, 52)),
+  ];
+  const fitted = (threads: number) => fitBasis({ ...codec, threads }, sample, { whole: all });
+  const [one, two] = [await fitted(1), await fitted(2)];
+  for (const name of Object.keys(one)) expect(two[name], name).toEqual(one[name]);
 });
 
 describe('refusals', () => {
@@ -141,7 +216,7 @@ describe('refusals', () => {
       );
       seen.add(code);
     }
-    expect([...seen].filter((code) => !['E_DATA', 'E_MISMATCH', 'ok'].includes(code))).toEqual([]);
+    expect([...seen].sort()).toEqual(['E_DATA', 'E_MISMATCH', 'ok']); // each of them, and nothing else
   });
 
   test.each([-1, 1 << 29])('%i whole images', async (images) => {

@@ -215,6 +215,10 @@ describe('a feed', () => {
           open.delete(store);
           store.dispose();
         },
+        [Symbol.dispose]: () => {
+          open.delete(store);
+          store.dispose();
+        },
       } as NativeImageStore;
     };
     return {
@@ -263,7 +267,7 @@ describe('a feed', () => {
     }
     expect(seen).toEqual(Array.from({ length: steps }, (_, i) => i));
     await feed[Symbol.asyncDispose]();
-    images.dispose();
+    images[Symbol.dispose]();
     expect(account.live()).toBe(0);
     expect(account.stores()).toBeGreaterThan(5);
     expect(account.most()[0]).toBe(2);

@@ -205,3 +205,14 @@ describe('divergence', () => {
     expect(existsSync(join(`${bench.out('wild')}.partial`, '.draft', 'images.safetensors'))).toBe(true);
   });
 });
+
+test('a device that makes no graph of an iteration: the same images, and the log says why, once', async () => {
+  const synthesize: Synthesize = (model, spec, on) => {
+    const { promise, cancel } = native().synthesize(model, spec, on);
+    return { promise: promise.then((result) => ({ ...result, graphRefused: 'CUDA error: not permitted' })), cancel };
+  };
+  const { draft, lines, ran } = await bench.run('ungraphed', { groupsPerForward: 1 }, { synthesize });
+  const artifact = await draft.publish(await ran);
+  expect(lines).toEqual([expect.stringMatching(/no graph .* one by one: CUDA error: not permitted$/)]);
+  expect(artifact.id).toBe((await bench.make('graphed', { groupsPerForward: 1 })).id);
+});

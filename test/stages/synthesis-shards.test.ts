@@ -11,7 +11,7 @@ import { runStage } from '../../src/run.ts';
 import { arrayOf } from '../../src/tensor.ts';
 import { refusal } from '../util/hostile.ts';
 import { Bench, imagesOf, six } from '../util/synthesis.ts';
-import { makeChain, optionsOf, watching } from '../util/tiny.ts';
+import { makeChain, optionsOf, RUNTIME, watching } from '../util/tiny.ts';
 import { expectEachClose } from '../util/tolerance.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
@@ -68,6 +68,44 @@ test('a selection of classes and an interrupted run have the bytes of the whole 
   expect(imagesOf(await bench.make('stopped'))).toEqual(whole);
 });
 
+describe('merge into the draft of an interrupted run', () => {
+  const [roomy, cramped] = [2 ** 30, 2 ** 16]; // bytes that size a plan which the options leave open
+  const open = { groupsPerForward: null, iterations: 2 };
+
+  /** Stops a whole run at a share of its iterations: the files its draft holds. */
+  async function interrupted(name: string, memory: number): Promise<string[]> {
+    const controller = new AbortController();
+    const { sink } = watching(({ what, done, total }) => {
+      if (what === 'update' && done >= 0.6 * total) controller.abort();
+    });
+    const runtime = { ...RUNTIME, memory };
+    const options = optionsOf(bench.out(name), { progress: sink, signal: controller.signal, runtime });
+    const inputs = { teacher: bench.teacher };
+    const error = await refusal(() => runStage('synthesize', six(open), { ...options, inputs }));
+    expect(error.code).toBe('E_CANCELLED');
+    const dir = `${bench.out(name)}.partial`;
+    return readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((path) =>
+      /^(images|losses)\/.*\./.test(path),
+    );
+  }
+
+  test.each([
+    ['another plan', roomy, cramped],
+    ['the same plan', cramped, cramped],
+  ])('%s: the set is that of the shards, nothing of the draft is mixed in', async (what, ofShards, ofDraft) => {
+    const shard = `open-${ofShards}`;
+    await bench.make(shard, { ...open, shard: '1/1' }, { memory: ofShards });
+    const clean = await merge([shard], `clean-${ofShards}`);
+    const begun = await interrupted(`begun-${what}`, ofDraft);
+    expect(begun.filter((path) => path.startsWith('losses/')).length).toBeGreaterThan(0); // else nothing is tested here
+    const other = begun.some((path) => !clean.has(path));
+    expect(other).toBe(what === 'another plan');
+    const joined = await merge([shard], `begun-${what}`);
+    expect(joined.manifest).toEqual(clean.manifest);
+    await openArtifact(joined.dir, { verify: true });
+  });
+});
+
 describe('what is no whole set is refused', () => {
   beforeAll(async () => {
     for (const shard of ['1/3', '2/3', '3/3', '1/2']) await bench.make(shard.replace('/', '-'), { shard });
@@ -95,7 +133,7 @@ describe('what is no whole set is refused', () => {
     const error = await refusal(() => merge(shards, 'refused'));
     expect(error.code).toBe('E_MISMATCH');
     expect(error.message).toMatch(message);
-    expect(readdirSync(bench.root)).not.toContain('refused');
+    expect(readdirSync(bench.root).filter((name) => name.startsWith('refused'))).toEqual([]); // no draft either
   });
 
   test('plans sized by other machines: E_MISMATCH with both sizes', async () => {

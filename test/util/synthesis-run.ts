@@ -54,7 +54,7 @@ function watched(binding: NativeBinding, seen: SeenForward[]): NativeBinding {
         return { ...views[0]!, shape: [views.length, ...views[0]!.shape.slice(1)], data };
       };
       const losses = { lossCe: joined('lossCe'), lossBn: joined('lossBn'), lossLayers: joined('lossLayers') };
-      return { state: results.at(-1)!.state, ...losses };
+      return { state: results.at(-1)!.state, ...losses, graphRefused: null };
     };
     return { promise: run(), cancel: quiet };
   };

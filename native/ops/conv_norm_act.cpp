@@ -1,0 +1,54 @@
+#include "ops/conv_norm_act.h"
+
+#include "core/aten.h"
+#include "core/device.h"
+
+namespace lpld {
+
+namespace {
+using Operator = std::optional<c10::OperatorHandle>;
+
+// LibTorch's compiler calls these by name; its C++ headers have no function for them.
+const Operator& pointwise() {
+  static const Operator found = c10::Dispatcher::singleton().findSchema({"mkldnn::_convolution_pointwise", ""});
+  return found;
+}
+const Operator& pointwise_binary() {
+  static const Operator found = c10::Dispatcher::singleton().findSchema({"mkldnn::_convolution_pointwise", "binary"});
+  return found;
+}
+
+at::Tensor call(const c10::OperatorHandle& op, torch::jit::Stack arguments) {
+  op.callBoxed(arguments);
+  return arguments.front().toTensor();
+}
+}  // namespace
+
+FoldedConv fold(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& scale, const at::Tensor& shift,
+                at::ScalarType dtype) {
+  const at::Tensor folded = weight * scale.view({-1, 1, 1, 1});
+  return {folded.to(dtype).contiguous(at::MemoryFormat::ChannelsLast),
+          (bias.defined() ? bias * scale + shift : shift).to(dtype)};
+}
+
+bool can_fold(const at::Device& device, at::ScalarType dtype) {
+  if (!device.is_cpu() || !at::globalContext().userEnabledMkldnn()) return false;
+  if (!pointwise() || !pointwise_binary()) return false;
+  return dtype == at::kFloat || (dtype == at::kBFloat16 && cpu_features().avx512);
+}
+
+at::Tensor conv_norm_act(const ConvNormActInput& in) {
+  LPLD_CHECK(can_fold(in.x.device(), in.x.scalar_type()), Internal,
+             "expected a tensor that oneDNN computes on, received ", in.x.toString());
+  const std::vector<int64_t> stride(2, in.stride), padding(2, in.padding), dilation(2, 1);
+  const c10::List<std::optional<at::Scalar>> none;  // ReLU takes no scalars
+  const int64_t groups = 1;
+  if (!in.residual.defined())
+    return call(*pointwise(), {in.x, in.conv.weight, in.conv.bias, padding, stride, dilation, groups,
+                               in.relu ? "relu" : "none", none, c10::IValue()});
+  return call(*pointwise_binary(),
+              {in.x, in.residual, in.conv.weight, in.conv.bias, padding, stride, dilation, groups, "add", at::Scalar(1),
+               in.relu ? c10::IValue("relu") : c10::IValue(), none, c10::IValue()});
+}
+
+}  // namespace lpld
