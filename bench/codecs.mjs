@@ -217,7 +217,13 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
     tensor('F32', [channels], new Float32Array(channels).fill(0.5)),
     tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
   );
-  const code = { codec: 'dense:f16', basis: {}, recordIds: tensor('I32', [1], Int32Array.of(0)), seed: 0n };
+  const code = {
+    codec: 'dense:f16',
+    basis: {},
+    recordIds: tensor('I32', [1], Int32Array.of(0)),
+    seed: 0n,
+    images: null,
+  };
   const logits = { dtype: 'F16', shape: [rows, classes], data: new Uint8Array(2 * rows * classes) };
   const spec = {
     ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
