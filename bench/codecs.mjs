@@ -239,7 +239,8 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
     tensor('F32', [channels], new Float32Array(channels).fill(0.5)),
     tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
   );
-  const code = { codec: 'dense:f16', basis: {}, recordIds: tensor('I32', [1], Int32Array.of(0)), seed: 0n };
+  const recordIds = tensor('I32', [1], Int32Array.of(0));
+  const code = { codec: 'dense:f16', basis: {}, recordIds, seed: 0n, images: null };
   const logits = tensor('F16', [rows, classes], new Uint16Array(rows * classes));
   /** @type {TrainSpec} */
   const spec = {

@@ -119,6 +119,7 @@ const labelSpec = ({ input, recordIds, seed }, { threads }, precision, recipes) 
   ...{ precision, threads, deterministic: false, ensemble: 'mean', teacherMode: 'eval', hashPixels: false },
   ...{ recipes, input, codec: CODEC, basis: {}, recordIds: tensor('I32', [recordIds.length], recordIds) },
   seed: BigInt(seed),
+  images: null,
 });
 
 /** Opens a new label store, gives its writer to `work` and finishes it. @returns the store's draft */

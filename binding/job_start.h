@@ -21,6 +21,7 @@ Handles handles_of(const Napi::CallbackInfo& info);  // (model, store, ...)
 void check_fit(const Model& model, const ImageStore& store);
 
 CodeSpec to_code(const Fields& spec);           // codec, basis, recordIds, seed
+CodeSpec to_store_code(const Fields& spec);     // and images
 EncodedRecords to_records(const Fields& spec);  // tensors, blobs
 void set_records(Napi::Env env, Napi::Object& out, const EncodedRecords& records);
 

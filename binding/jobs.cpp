@@ -30,7 +30,7 @@ Napi::Value js_train(const Napi::CallbackInfo& info) {
     spec.soft = target_kind == "soft";
     spec.smoothing = spec.soft ? 0 : target.number("smoothing");
     if (spec.soft) {
-      spec.code = to_code(target);
+      spec.code = to_store_code(target);
       spec.labels = to_records(target);
       spec.temperature = target.number("temperature");
       spec.teacher_temperature = target.number("teacherTemperature");

@@ -20,7 +20,13 @@ Handles handles_of(const Napi::CallbackInfo& info) {
 }
 
 CodeSpec to_code(const Fields& spec) {
-  return {spec.string("codec"), spec.tensors("basis"), spec.tensor("recordIds", at::kInt), spec.big("seed")};
+  return {spec.string("codec"), spec.tensors("basis"), spec.tensor("recordIds", at::kInt), spec.big("seed"), {}};
+}
+
+CodeSpec to_store_code(const Fields& spec) {
+  CodeSpec code = to_code(spec);
+  if (spec.has("images")) code.images = spec.tensor("images", at::kInt);
+  return code;
 }
 
 EncodedRecords to_records(const Fields& spec) {
@@ -140,7 +146,7 @@ Napi::Value js_label(const Napi::CallbackInfo& info) {
                          to_input(f.object("input")),
                          to_ensemble(f.string("ensemble")),
                          to_teacher_mode(f.string("teacherMode")),
-                         to_code(f),
+                         to_store_code(f),
                          f.boolean("hashPixels")};
     return start(
         info, teachers.lives, info[3],

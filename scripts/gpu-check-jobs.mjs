@@ -144,6 +144,7 @@ export const JOB_CHECKS = [
         basis: {},
         recordIds: tensor('I32', [3], Int32Array.of(0, 1, 2)),
         seed: 0n,
+        images: null,
         hashPixels: true,
       };
       const labels = await side.native.label([side.model(arch, 3, 32)], side.store(), spec, quiet).promise;

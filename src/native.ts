@@ -118,6 +118,12 @@ export interface CodeSpec {
   readonly seed: bigint; // of the store's streams (dither)
 }
 
+/** The same beside an ImageStore, whose images the Recipes name by their place in it. */
+export interface StoreCodeSpec extends CodeSpec {
+  /** I32 [M] the set's image of each row, as the codec knows it; null where the store holds the whole set. */
+  readonly images: TensorView | null;
+}
+
 /** The labels of S records as a codec writes them: rows one after the other, and a run of bytes per record. */
 export interface EncodedLabels {
   readonly tensors: TensorMap; // [M, ...]
@@ -131,7 +137,7 @@ export type TrainTarget =
       readonly temperature: number;
       readonly teacherTemperature: number; // of the decoded logits; the student's own is `temperature`
       readonly lossScale: number; // 1, or T^2 where a system multiplies by it
-    } & CodeSpec &
+    } & StoreCodeSpec &
       EncodedLabels);
 
 export interface TrainSpec extends Execution {
@@ -221,7 +227,7 @@ export interface AnswerResult {
   readonly features: TensorView | null; // F32 [M, D]: input of the last linear layer
 }
 
-export interface LabelSpec extends Execution, CodeSpec {
+export interface LabelSpec extends Execution, StoreCodeSpec {
   readonly recipes: Recipes;
   readonly input: InputSpec;
   readonly ensemble: Ensemble;

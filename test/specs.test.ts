@@ -16,7 +16,7 @@ import {
   trainSpec,
 } from './util/jobs.ts';
 import { native, ops } from './util/native.ts';
-import { f32, i64, u8 } from './util/tensors.ts';
+import { f32, i32, i64, u8 } from './util/tensors.ts';
 
 type Plain = Record<string, unknown>;
 const isPlain = (value: unknown): value is Plain =>
@@ -38,6 +38,7 @@ const soft = (): Plain => ({
     tensors: halves([2, 3], [0, 1, 2, 3, 4, 5]),
     blobs: { data: u8([2], [0, 0]), offset: i64([2], [0, 2]) },
     basis: { any: f32([1], [0]) },
+    images: i32([2], [0, 1]),
     temperature: 4,
     teacherTemperature: 4,
     lossScale: 1,
@@ -116,7 +117,7 @@ const INTEGERS =
   /(^|\.)(threads|size|groups|imagesPerGroup|step|numClasses|inChannels|inputSize|channels|height|width|centerCrop)$/;
 
 /** Fields that may be null. */
-const NULLABLE = /(^|\.)(blobs|features|sample|whole)$/;
+const NULLABLE = /(^|\.)(blobs|features|images|sample|whole)$/;
 
 /** Values of other types than the field has. */
 function wrongs(path: string, value: unknown): unknown[] {

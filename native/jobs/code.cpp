@@ -20,6 +20,11 @@ at::Tensor rows_of(const at::Tensor& all, const Recipes& recipes, int64_t step) 
 void check_ids(const CodeSpec& spec, const Recipes& recipes) {
   LPLD_CHECK(spec.record_ids.dim() == 1 && spec.record_ids.size(0) == recipes.steps(), Mismatch, "expected ",
              recipes.steps(), " record ids but received ", spec.record_ids.sizes());
+  if (!spec.images.defined()) return;
+  LPLD_CHECK(spec.images.sizes() == recipes.index.sizes(), Mismatch, "expected images ", recipes.index.sizes(),
+             " but received ", spec.images.sizes());
+  LPLD_CHECK(spec.images.numel() == 0 || spec.images.min().item<int32_t>() >= 0, Data,
+             "expected images of the set, received a negative one");
 }
 
 std::unique_ptr<Codec> open_codec(const CodeSpec& spec, int64_t classes, const at::Device& device) {
@@ -29,7 +34,8 @@ std::unique_ptr<Codec> open_codec(const CodeSpec& spec, int64_t classes, const a
 }
 
 RecordContext context_of(const CodeSpec& spec, const Recipes& recipes, int64_t step) {
-  const at::Tensor image = rows_of(recipes.index, recipes, step).to(at::kLong);        // [n]
+  const at::Tensor& images = spec.images.defined() ? spec.images : recipes.index;
+  const at::Tensor image = rows_of(images, recipes, step).to(at::kLong);               // [n]
   const at::Tensor partner = rows_of(recipes.mix_index, recipes, step).to(at::kLong);  // positions in the batch
   return {spec.seed, spec.record_ids.const_data_ptr<int32_t>()[step], image, image.index_select(0, partner),
           rows_of(recipes.lambda, recipes, step)};

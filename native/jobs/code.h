@@ -15,6 +15,7 @@ struct CodeSpec {
   TensorMap basis;
   at::Tensor record_ids;  // int32 [S]
   uint64_t seed;
+  at::Tensor images;  // int32 [M], the images as codecs know them where a store holds a part of the set; else undefined
 };
 
 struct EncodedRecords {

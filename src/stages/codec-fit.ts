@@ -2,24 +2,34 @@
 // and, where the codec asks, to every whole image. What is fitted is stored once (basis.safetensors) and hashed with it.
 // Source: DESIGN section 7 (codec contract).
 
-import type {
-  AnswerResult,
-  CodeSpec,
-  Ensemble,
-  InputSpec,
-  NativeImageStore,
-  NativeModel,
-  Recipes,
-  TeacherMode,
-} from '../native.ts';
-import { evaluationRecipes, type ImageSizes } from '../recipe.ts';
-import { type TensorMap, tensor } from '../tensor.ts';
+import type { AnswerResult, Ensemble, InputSpec, NativeModel, Recipes, StoreCodeSpec, TeacherMode } from '../native.ts';
+import { evaluationRecipes, type ImageSizes, sliceRecipes } from '../recipe.ts';
+import { arrayOf, type TensorMap, type TensorView, tensor } from '../tensor.ts';
+import type { ImageSource } from './images.ts';
 import { execution, runJob } from './shared.ts';
+import { runSteps } from './steps.ts';
 import type { StageContext } from './types.ts';
 
-/** The part of CodeSpec that names records. */
-export function codeOf(codec: string, basis: TensorMap, recordIds: Int32Array, seed: bigint): CodeSpec {
-  return { codec, basis, recordIds: tensor('I32', [recordIds.length], recordIds), seed };
+/** The part of CodeSpec that names records; `recipes` are over indices of the set. */
+export function codeOf(
+  codec: string,
+  basis: TensorMap,
+  recordIds: Int32Array,
+  seed: bigint,
+  recipes: Pick<Recipes, 'index'>,
+): StoreCodeSpec {
+  return { codec, basis, recordIds: tensor('I32', [recordIds.length], recordIds), seed, images: recipes.index };
+}
+
+/** Parts of a tensor [M, ...], one after the other. */
+function joined(parts: readonly TensorView[]): TensorView {
+  const { dtype, shape } = parts[0]!;
+  const rows = parts.reduce((sum, part) => sum + part.shape[0]!, 0);
+  return {
+    dtype,
+    shape: [rows, ...shape.slice(1)],
+    data: new Uint8Array(Buffer.concat(parts.map(({ data }) => data))),
+  };
 }
 
 /**
@@ -30,12 +40,12 @@ export function codeOf(codec: string, basis: TensorMap, recordIds: Int32Array, s
  * @throws {LpldError} E_CONFIG for a name that is no codec's; whatever the codec's fit refuses
  */
 export async function fitCodec(
-  { native, runtime, config, progress }: StageContext,
+  { native, runtime, config, progress }: Pick<StageContext, 'native' | 'runtime' | 'config' | 'progress'>,
   options: {
     readonly teachers: readonly NativeModel[];
     readonly ensemble: Ensemble;
     readonly teacherMode: TeacherMode;
-    readonly store: NativeImageStore;
+    readonly images: ImageSource;
     readonly sizes: ImageSizes;
     readonly input: InputSpec;
     readonly numClasses: number;
@@ -45,26 +55,46 @@ export async function fitCodec(
   },
 ): Promise<TensorMap> {
   const { codec, batch, precision } = config.relabel;
-  const { teachers, ensemble, teacherMode, store, input } = options;
+  const { teachers, ensemble, teacherMode, images, input } = options;
   const needs = native.codecNeeds(codec);
-  const answers = (recipes: Recipes): Promise<AnswerResult> => {
-    const spec = { ...execution(runtime, precision), recipes, input, ensemble, teacherMode, features: needs.features };
-    return runJob(
-      runtime.signal,
-      (on) => native.answer(teachers, store, spec, on),
-      () => {},
+  const how = { ...execution(runtime, precision), input, ensemble, teacherMode, features: needs.features };
+  const answers = async (recipes: Recipes): Promise<AnswerResult> => {
+    const [offset, index] = [arrayOf(recipes.offset, 'I32'), arrayOf(recipes.index, 'I32')];
+    const steps = offset.length - 1;
+    const parts: AnswerResult[] = [];
+    await runSteps(
+      { runtime, progress: { update() {} } },
+      {
+        images,
+        imagesOf: (first, last) =>
+          Array.from({ length: last - first }, (_, i) => index.slice(offset[first + i]!, offset[first + i + 1]!)),
+        first: 0,
+        total: steps,
+        limit: steps,
+        job: ({ store, last, local }, first) => {
+          const spec = { ...how, recipes: local(sliceRecipes(recipes, first, last)) };
+          return (on) => native.answer(teachers, store, spec, on);
+        },
+        result: (answer) => void parts.push(answer),
+        save: async () => {},
+      },
     );
+    const features = parts.flatMap((part) => (part.features === null ? [] : [part.features]));
+    return {
+      logits: joined(parts.map(({ logits }) => logits)),
+      features: features.length > 0 ? joined(features) : null,
+    };
   };
   const recordIds = needs.sample ? options.recordIds : new Int32Array(0);
   const recipes = options.recipesOf(recordIds);
   if (needs.sample || needs.whole) progress.log(`fitting ${codec}`);
   const spec = {
-    ...codeOf(codec, {}, recordIds, options.seed),
+    ...codeOf(codec, {}, recordIds, options.seed, recipes),
     threads: runtime.threads,
     numClasses: options.numClasses,
     recipes,
     sample: needs.sample ? await answers(recipes) : null,
-    whole: needs.whole ? await answers(evaluationRecipes(store.count, options.sizes, batch)) : null,
+    whole: needs.whole ? await answers(evaluationRecipes(images.count, options.sizes, batch)) : null,
   };
   const { basis } = await runJob(
     runtime.signal,

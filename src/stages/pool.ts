@@ -11,6 +11,7 @@ import type { Recipes, TrainTarget } from '../native.ts';
 import { type Draw, type LabelPlan, poolDraws, recordBatches } from '../plan.ts';
 import { drawRecipes, type ImageSizes, LABEL_STREAMS } from '../recipe.ts';
 import type { Seed } from '../rng.ts';
+import { arrayOf } from '../tensor.ts';
 import { codeOf } from './codec-fit.ts';
 import { ofFile, planFor, planOfStore, STREAM_VERSION, storedPlan } from './label-plan.ts';
 import { type AugmentConfig, augmentSpec, augmentTable } from './training.ts';
@@ -133,6 +134,21 @@ export function codingRecipes(pool: Pool, { recipes, recordIds }: LabelRecords):
   });
 }
 
+/** The images of some pool positions, in batch order. Stored Recipes are read with their labels: only streaming asks. */
+export async function imagesOfPool(pool: Pool, chosen: Int32Array): Promise<Int32Array[]> {
+  if (pool.labels !== null && pool.labels.index.recipes === 'explicit') {
+    const { offset, recipes } = await pool.labels.readRecords(chosen);
+    const [ends, index] = [arrayOf(offset, 'I32'), arrayOf(recipes!.index, 'I32')];
+    return Array.from(chosen, (_, i) => index.slice(ends[i]!, ends[i + 1]!));
+  }
+  const ids = pool.labels?.recordIds ?? pool.plan.recordIds;
+  return recordBatches(
+    pool.plan,
+    pool.seed,
+    chosen.map((position) => ids[position]!),
+  ).map(({ indices }) => indices);
+}
+
 /** The Recipes and targets of some pool positions. */
 export async function readPool(
   pool: Pool,
@@ -158,14 +174,15 @@ export async function readPool(
     return { recipes: derive(ids), target: { kind: 'hard', smoothing: 0 } };
   }
   const records = await pool.labels.readRecords(chosen, o.sizes);
+  const recipes = records.recipes ?? derive(records.recordIds);
   const target: TrainTarget = {
     kind: 'soft',
-    ...codeOf(pool.labels.index.codec, pool.labels.basis, records.recordIds, BigInt(pool.labels.index.seed)),
+    ...codeOf(pool.labels.index.codec, pool.labels.basis, records.recordIds, BigInt(pool.labels.index.seed), recipes),
     tensors: records.tensors,
     blobs: records.blobs,
     temperature: o.temperature,
     teacherTemperature: o.teacherTemperature,
     lossScale: o.temperatureSquared ? o.temperature ** 2 : 1,
   };
-  return { recipes: records.recipes ?? derive(records.recordIds), target };
+  return { recipes, target };
 }

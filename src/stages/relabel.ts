@@ -11,9 +11,10 @@ import { type LabelPlan, planRows, recordBatches } from '../plan.ts';
 import { drawRecipes, LABEL_STREAMS } from '../recipe.ts';
 import { codeOf, fitCodec } from './codec-fit.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { loadStore } from './images.ts';
+import { AS_IS, openImages } from './images.ts';
 import { planFor, planOptions, pruneRatioOption, STREAM_VERSION } from './label-plan.ts';
-import { execution, inputSpec, inSegments, precisionOption, runJob, storeSizes } from './shared.ts';
+import { execution, inputSpec, precisionOption } from './shared.ts';
+import { runSteps } from './steps.ts';
 import { furtherTeachers, openTeachers, storedTeachers, teacherOptions } from './teachers.ts';
 import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
@@ -110,10 +111,11 @@ export const relabel: Stage = {
     using models = await load(native, runtime);
     const teachers = models.all;
     const how = { ensemble: o.combine, teacherMode: o.teacherMode };
-    using store = await loadStore(context, set.train, set.channels);
+    using images = await openImages(context, set.train, set.channels, AS_IS);
     const input = inputSpec(native, facts);
-    const sizes = storeSizes(store);
-    const plan = planFor(o, store.count, seed);
+    const { size } = set.description;
+    const sizes = (): readonly [number, number] => [size, size]; // of every image: the set's reader refuses others
+    const plan = planFor(o, images.count, seed);
     const writer = await LabelWriter.open(
       draft,
       labelHeader(o, plan, { numClasses: facts.classNames.length, inputSize: facts.inputSize, seed: config.seed }),
@@ -130,7 +132,7 @@ export const relabel: Stage = {
     if (basis === null) {
       const sample = plan.recordIds.slice(0, o.fitRecords);
       const numClasses = facts.classNames.length;
-      const fit = { teachers, ...how, store, sizes, input, numClasses, recipesOf, seed };
+      const fit = { teachers, ...how, images, sizes, input, numClasses, recipesOf, seed };
       basis = await fitCodec(context, { ...fit, recordIds: sample });
       await writer.writeBasis(basis);
     }
@@ -140,40 +142,35 @@ export const relabel: Stage = {
     let [agreed, made] = [0, 0]; // rows
     progress.start(plan.recordIds.length, 'record', 'soft labels');
     progress.update(offset);
-    await inSegments({
+    let [recordIds, recipes] = [wanted, recipesOf(new Int32Array(0))]; // of the segment at work
+    await runSteps(context, {
+      images,
+      imagesOf: (first, last) => recordBatches(plan, seed, wanted.slice(first, last)).map(({ indices }) => indices),
       first: 0,
       total: wanted.length,
       limit: Math.max(1, Math.floor((256 << 20) / bytesPerRecord)),
-      saveSeconds: Number.POSITIVE_INFINITY, // shards are the saved state
-      async run(first, last) {
-        const recordIds = wanted.slice(first, last);
-        const recipes = recipesOf(recordIds);
+      done: offset,
+      job({ store, last, local }, first) {
+        recordIds = wanted.slice(first, last);
+        recipes = recipesOf(recordIds);
         const spec: LabelSpec = {
           ...execution(runtime, o.precision),
-          recipes,
+          recipes: local(recipes),
           input,
           ...how,
-          ...codeOf(o.codec, basis, recordIds, seed),
+          ...codeOf(o.codec, basis, recordIds, seed, recipes),
           hashPixels: false,
         };
-        const result = await runJob(
-          runtime.signal,
-          (on) => native.label(teachers, store, spec, on),
-          (p) => progress.update(offset + first + p.done),
-        );
-        agreed += result.agreement * recipes.index.shape[0]!;
-        made += recipes.index.shape[0]!;
-        await writer.append({
-          recordIds,
-          offset: recipes.offset,
-          recipes: o.recipes === 'explicit' ? recipes : null,
-          tensors: result.tensors,
-          blobs: result.blobs,
-        });
-        progress.update(offset + last);
-        return last;
+        return (on) => native.label(teachers, store, spec, on);
       },
-      save: async () => {},
+      async result({ agreement, tensors, blobs }) {
+        const rows = recipes.index.shape[0]!;
+        agreed += agreement * rows;
+        made += rows;
+        const stored = o.recipes === 'explicit' ? recipes : null;
+        await writer.append({ recordIds, offset: recipes.offset, recipes: stored, tensors, blobs });
+      },
+      save: async () => {}, // shards are the saved state
     });
     await writer.finish();
     if (made > 0) await draft.note({ teacherAgreement: agreed / made });

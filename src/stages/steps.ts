@@ -10,7 +10,9 @@ import { EpochMeans, execution, inSegments, runJob, savedState, takePrefix, with
 import { type OptimizerConfig, optimizerSpec, ratesOf } from './training.ts';
 import type { StageContext } from './types.ts';
 
-type Progress = Pick<StageContext, 'runtime' | 'progress'>;
+interface Progress extends Pick<StageContext, 'runtime'> {
+  readonly progress: Pick<StageContext['progress'], 'update'>;
+}
 
 /**
  * Runs steps [first, total) of a job over the images of a source.
@@ -32,7 +34,7 @@ export async function runSteps<R>(
     readonly limit: number;
     readonly done?: number;
     readonly job: (images: SegmentImages, first: number) => JobStart<R> | Promise<JobStart<R>>;
-    readonly result: (result: R, first: number) => void;
+    readonly result: (result: R, first: number) => void | Promise<void>;
     readonly save: (done: number) => Promise<void>;
   },
 ): Promise<void> {
@@ -42,7 +44,7 @@ export async function runSteps<R>(
     const segment = await feed.segment(from, to);
     const start = await loop.job(segment, from);
     const result = await runJob(runtime.signal, start, (p) => progress.update(done + from + p.done, { loss: p.loss }));
-    loop.result(result, from);
+    await loop.result(result, from);
     progress.update(done + segment.last);
     return segment.last;
   };

@@ -8,8 +8,8 @@ import { RECIPE_ROW_BYTES } from '../label-format.ts';
 import type { InputSpec, NativeModel } from '../native.ts';
 import { Purpose, words } from '../rng.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { type ImageSource, loadStore, wholeSource } from './images.ts';
-import { hardPool, openPool, type Pool, poolPositions, readPool } from './pool.ts';
+import { AS_IS, type ImageSource, openImages } from './images.ts';
+import { hardPool, imagesOfPool, openPool, type Pool, poolPositions, readPool } from './pool.ts';
 import {
   type Architecture,
   architectureOptions,
@@ -96,7 +96,7 @@ export const train: Stage = {
     const o = config.train;
     const images = inputs.images!;
     const set = await openSyntheticSet(images.dir);
-    using source = wholeSource(await loadStore(context, set.train, set.channels));
+    using source = await openImages(context, set.train, set.channels, AS_IS);
     const pool = o.targets === 'soft' ? await openPool(context, set) : hardPool(context, source.count);
     await using _open = pool.labels; // closed whatever happens
     const inputSize = config.dataset.inputSize;
@@ -153,6 +153,8 @@ function trainStudent(context: StageContext, student: Student): Promise<EpochMea
   const { temperature, temperatureSquared, draw, lastBatchRule } = o;
   const teacherTemperature = o.teacherTemperature ?? temperature;
   const recordBytes = pool.plan.batch * (4 * (pool.labels?.index.numClasses ?? 0) + RECIPE_ROW_BYTES);
+  const positions = (first: number, last: number): Int32Array =>
+    poolPositions(pool, { seed, draw, lastBatchRule, first, last });
   return trainModel(context, {
     name: 'student',
     number,
@@ -161,13 +163,12 @@ function trainStudent(context: StageContext, student: Student): Promise<EpochMea
     options: o,
     perEpoch: pool.plan.batchesPerEpoch,
     images,
-    imagesOf: () => [], // all of them are in one store
+    imagesOf: (first, last) => imagesOfPool(pool, positions(first, last)),
     input,
     limit: Math.max(1, Math.floor((256 << 20) / recordBytes)),
     batches({ sizes, last }, first) {
-      const chosen = poolPositions(pool, { seed, draw, lastBatchRule, first, last });
       const temperatures = { temperature, teacherTemperature, temperatureSquared };
-      return readPool(pool, chosen, { sizes, inputSize: input.size, ...temperatures });
+      return readPool(pool, positions(first, last), { sizes, inputSize: input.size, ...temperatures });
     },
   });
 }

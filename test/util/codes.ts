@@ -23,6 +23,7 @@ export const denseCode = (steps: number) => ({
     Array.from({ length: steps }, (_, i) => i),
   ),
   seed: 0n,
+  images: null,
 });
 
 export interface RowsOptions {

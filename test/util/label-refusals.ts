@@ -70,6 +70,8 @@ export const LABEL_REFUSALS: Refusal[] = [
     (h) => answer(h, [h.model, silent()], { ensemble: 'norm-mean' }),
   ],
   ['fewer record ids than batches', 'E_MISMATCH', (h) => label(h, denseCode(1))],
+  ['fewer images than rows', 'E_MISMATCH', (h) => label(h, { images: i32([1], [0]) })],
+  ['a negative image of the set', 'E_DATA', (h) => label(h, { images: i32([4], [0, 1, -1, 0]) })],
   ['no threads', 'E_INTERNAL', () => encode({ ...two(), threads: 0 }, logitsOnly([2, 3], [0, 0, 0, 0, 0, 0]))],
   ['answers to fewer rows', 'E_MISMATCH', () => encode(two(), logitsOnly([1, 3], [0, 0, 0]))],
   [

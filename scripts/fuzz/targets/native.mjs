@@ -103,10 +103,18 @@ export async function open({ load }) {
     add('decode', { ...spec, ...labels }, (s) => native.decode(s, quiet).promise);
     add(
       'label',
-      { ...asked, ...spec, ensemble: 'mean', teacherMode: 'eval', hashPixels: true },
+      { ...asked, ...spec, images: null, ensemble: 'mean', teacherMode: 'eval', hashPixels: true },
       (s) => native.label([model], images, s, quiet).promise,
     );
-    const target = { kind: 'soft', temperature: 2, teacherTemperature: 2, lossScale: 1, ...spec, ...labels };
+    const target = {
+      kind: 'soft',
+      temperature: 2,
+      teacherTemperature: 2,
+      lossScale: 1,
+      images: null,
+      ...spec,
+      ...labels,
+    };
     add(
       'train',
       { ...asked, target, optimizer, hashPixels: true },
