@@ -1,6 +1,7 @@
 // What does a codec cost and what does it keep? For each source of answers (codec-answers.mjs) and codec: bytes a row by
 // component, distortion (distortion.mjs), encode and decode in GB/s of float32 logits next to memcpy and to general
-// compressors on the f16 bits of the same rows; then decode of one record against a student's step on it. Codecs that learn
+// compressors on the f16 bits of the same rows; then decode of records against a student's steps on them, in a job of one
+// step, where opening the codec counts once a step, and in a job of several, as `train` runs them. Codecs that learn
 // are fitted to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every
 // bit back; dense codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder
 // for the real source, `--part NAME` makes one part: real, 1000, 10450, step-convnet, step-200 or step-1000.
@@ -10,7 +11,7 @@ import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, infla
 import { arrayOf, DTYPE_BYTES, elements, tensor } from '../dist/tensor.js';
 import { realSource, smallRun, syntheticSource } from './codec-answers.mjs';
 import { distortion, TEMPERATURES } from './distortion.mjs';
-import { modelSpec, native, noiseStore, oneBatch } from './inputs.mjs';
+import { modelSpec, native, noiseStore, someBatches } from './inputs.mjs';
 
 /** @import { NativeBinding, TrainSpec } from '../dist/native.js' */
 
@@ -26,11 +27,11 @@ const codecsFor = (classes) =>
 /** Classes and measured records of the heads with random weights. */
 const HEADS = { 1000: 20, 10450: 8 };
 
-/** Steps that decoding is held against: 50 rows each, of the real source for the ConvNet. */
+/** Steps that decoding is held against: 50 rows each, of the real source for the ConvNet; steps of a job. */
 const STEPS = [
-  { part: 'step-convnet', arch: 'convnet', classes: null, size: 28 },
-  { part: 'step-200', arch: 'resnet18', classes: 200, size: 64 },
-  { part: 'step-1000', arch: 'resnet18', classes: 1000, size: 64 },
+  { part: 'step-convnet', arch: 'convnet', classes: null, size: 28, jobs: [1, 16] },
+  { part: 'step-200', arch: 'resnet18', classes: 200, size: 64, jobs: [1] },
+  { part: 'step-1000', arch: 'resnet18', classes: 1000, size: 64, jobs: [1] },
 ];
 
 export async function cases({ device, smoke, threads, run, part }) {
@@ -53,10 +54,11 @@ export async function cases({ device, smoke, threads, run, part }) {
     const coded = await prepareAll(binding, source, threads);
     out.push(codingCase('encode', source, coded), codingCase('decode', source, coded));
   }
-  for (const { part: name, arch, classes, size } of STEPS) {
+  for (const { part: name, arch, classes, size, jobs } of STEPS) {
     if (!wanted(name) || (smoke && arch !== 'convnet')) continue;
     const source = arch === 'convnet' ? real : syntheticSource(binding, classes, { records: 5 });
-    out.push(await stepCase(binding, { arch, classes: source.classes, size, source, threads }));
+    for (const steps of smoke ? [1] : jobs)
+      out.push(await stepCase(binding, { arch, classes: source.classes, size, source, threads, steps }));
   }
   return out;
 }
@@ -224,14 +226,15 @@ function toHalf(value) {
 }
 
 /**
- * Decode of a record against a student's step on that record (the step decodes dense:f16 itself).
+ * Decode of 50 rows a step against a job of so many student's steps (which decode dense:f16 themselves).
  *
  * @param {NativeBinding} binding
  */
-async function stepCase(binding, { arch, classes, size, source, threads }) {
+async function stepCase(binding, { arch, classes, size, source, threads, steps }) {
   const [channels, device] = [arch === 'convnet' ? 1 : 3, 'cpu'];
-  const rows = Math.min(50, source.measured.logits.shape[0]);
-  const one = firstRows(source, rows);
+  const all = Math.min(50 * steps, source.measured.logits.shape[0]);
+  const rows = all / steps;
+  const one = firstRows(source, all);
   const coded = await prepareAll(binding, one, threads);
   const store = noiseStore(binding, { count: rows, size, channels, classes, device });
   const model = binding.createModel(modelSpec({ arch, classes, size, device }));
@@ -239,13 +242,17 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
     tensor('F32', [channels], new Float32Array(channels).fill(0.5)),
     tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
   );
-  const recordIds = tensor('I32', [1], Int32Array.of(0));
+  const recordIds = tensor(
+    'I32',
+    [steps],
+    Int32Array.from({ length: steps }, (_, i) => i),
+  );
   const code = { codec: 'dense:f16', basis: {}, recordIds, seed: 0n, images: null };
-  const logits = tensor('F16', [rows, classes], new Uint16Array(rows * classes));
+  const logits = tensor('F16', [all, classes], new Uint16Array(all * classes));
   /** @type {TrainSpec} */
   const spec = {
     ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
-    recipes: oneBatch({ count: rows, size, inputSize: size }),
+    recipes: someBatches({ batches: steps, count: rows, size, inputSize: size }),
     input: { size, normalize },
     target: {
       kind: 'soft',
@@ -257,13 +264,19 @@ async function stepCase(binding, { arch, classes, size, source, threads }) {
       blobs: null,
     },
     optimizer: {
-      ...{ kind: 'adamw', lr: tensor('F64', [1], Float64Array.of(1e-3)), momentum: 0.9, beta1: 0.9, beta2: 0.999 },
+      ...{
+        kind: 'adamw',
+        lr: tensor('F64', [steps], new Float64Array(steps).fill(1e-3)),
+        momentum: 0.9,
+        beta1: 0.9,
+        beta2: 0.999,
+      },
       ...{ eps: 1e-8, weightDecay: 0.01, decay: 'matrices' },
     },
   };
   const step = () => binding.train(model, store, spec, quiet).promise;
   return {
-    name: `decode against a step, ${arch}, ${size} px, ${rows} rows of ${classes}`,
+    name: `decode against a step, ${arch}, ${size} px, ${rows} rows of ${classes}, jobs of ${steps}`,
     contenders: [
       { name: 'training step', run: step },
       ...coded.map(({ codec, decode }) => ({

@@ -23,8 +23,13 @@ export function noiseStore(binding, { count, size, channels, classes, device }) 
 }
 
 /** One batch of all images: random crops, flips, CutMix. */
-export function oneBatch({ count, size, inputSize }) {
-  return drawRecipes([{ indices: Int32Array.from({ length: count }, (_, i) => i), view: 0, batch: 0, epoch: 0 }], {
+export const oneBatch = (options) => someBatches({ ...options, batches: 1 });
+
+/** The same images in so many batches, each under crops and mixes of its own. */
+export function someBatches({ batches, count, size, inputSize }) {
+  const indices = Int32Array.from({ length: count }, (_, i) => i);
+  const all = Array.from({ length: batches }, (_, i) => ({ indices, view: i, batch: i, epoch: i }));
+  return drawRecipes(all, {
     seed: 7n,
     augment: { crop: { scale: [0.08, 1] }, flip: true, cutout: 0, mix: 'cutmix' },
     sizes: () => [size, size],
