@@ -6,6 +6,7 @@
 #include "async_job.h"
 #include "codecs/codec.h"
 #include "core/device.h"
+#include "core/host_memory.h"
 #include "handles.h"
 #include "jobs.h"
 
@@ -60,6 +61,14 @@ Napi::Value device_memory_of(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value host_memory_of(const Napi::CallbackInfo& info) {
+  const HostMemory memory = host_memory();
+  auto out = Napi::Object::New(info.Env());
+  out.Set("used", double(memory.used));
+  out.Set("kept", double(memory.kept));
+  return out;
+}
+
 Napi::Value load_kernels_of(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     LPLD_CHECK(info[0].IsString(), Internal, "expected the path of liblpld_kernels.so");
@@ -101,6 +110,7 @@ void hook_process_exit(Napi::Env env, const Napi::Function& shutdown) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   guard(env, [&] {
     check_runtime_version();
+    install_host_memory();
     return env.Undefined();
   });
   auto* data = new AddonData;
@@ -119,6 +129,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   function("info", info_of);
   function("cuda", cuda_of);
   function("deviceMemory", device_memory_of);
+  function("hostMemory", host_memory_of);
   function("loadKernels", load_kernels_of);
   function("loadGraph", load_graph_of);
   function("archs", archs_of);

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/device.h"
+#include "core/host_memory.h"
 
 namespace lpld {
 
@@ -18,7 +19,7 @@ namespace lpld {
 
 namespace {
 
-// Hands freed pages back to the system, at most once a second. glibc does so by itself only at the top of a heap, and a
+// Hands freed pages of the heap back to the system, at most once a second. glibc does so by itself only at the top of a heap, and a
 // spec's megabytes copied before small things of longer life leave holes that the next spec does not fit into. On the
 // engine thread, between jobs: no lock is needed.
 void trim_now_and_then() {
@@ -57,11 +58,19 @@ class Engine {
       std::function<void()> task;
       {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+        const auto ready = [this] { return stopping_ || !tasks_.empty(); };
+        if (!wake_.wait_for(lock, std::chrono::seconds(1), ready)) {
+          lock.unlock();
+          release_host_memory();
+          malloc_trim(0);
+          lock.lock();
+          wake_.wait(lock, ready);
+        }
         if (tasks_.empty()) return;
         task = std::move(tasks_.front());
         tasks_.pop_front();
       }
+      keep_host_memory();
       task();
     }
   }
@@ -209,6 +218,7 @@ class AsyncJob : public std::enable_shared_from_this<AsyncJob> {
       error = e;
     }
     work_ = nullptr;
+    settle_host_memory();
     trim_now_and_then();
     {
       const std::lock_guard lock(mutex_);

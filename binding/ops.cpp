@@ -30,6 +30,7 @@
 #include "ops/pixels.h"
 #include "ops/resized_crop.h"
 #include "ops/soft_kl.h"
+#include "ops/unshuffled_conv.h"
 
 namespace lpld {
 
@@ -206,6 +207,14 @@ Napi::Value class_cosine_op(const Info& info) {  // features, labels, numClasses
   return from_tensor(info.Env(), class_cosine(tensor_at(info, 0), tensor_at(info, 1), integer_at(info, 2)));
 }
 
+Napi::Value unshuffled_conv_op(const Info& info) {  // x, weight, bias or null, padding, grad
+  const c10::AutoGradMode grad(true);
+  Gradient gradient(tensor_at(info, 0));
+  const at::Tensor y = unshuffled_conv(gradient.leaf, tensor_at(info, 1),
+                                       info[2].IsNull() ? at::Tensor() : tensor_at(info, 2), integer_at(info, 3));
+  return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 4)))}});
+}
+
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
   const c10::AutoGradMode no_grad(false);
   const at::Tensor x = tensor_at(info, 0), shift = tensor_at(info, 3);
@@ -311,6 +320,7 @@ const Entry kOps[] = {
     {"bnMatch", bn_match_op},
     {"normAct", norm_act_op},
     {"convNormAct", conv_norm_act_op},
+    {"unshuffledConv", unshuffled_conv_op},
     {"classMoments", class_moments_op},
     {"classCosine", class_cosine_op},
     {"softKl", soft_kl_op},

@@ -48,6 +48,14 @@ export interface NativeOps {
       readonly relu: boolean;
     },
   ): TensorView; // y like x [B, O, H', W']
+  /** Convolution of stride 2 over 2 x 2 blocks as channels, with the gradient of sum(y * grad). */
+  unshuffledConv(
+    x: TensorView, // F32, BF16 or F64 [B, C, H, W], H and W even, C at most 4
+    weight: TensorView, // like x [O, C, k, k], k odd
+    bias: TensorView | null, // like x [O]
+    padding: number, // (k - 1) / 2
+    grad: TensorView, // like y
+  ): { y: TensorView; dx: TensorView }; // y like x [B, O, H/2, W/2]
   classMoments(
     x: TensorView,
     labels: TensorView,

@@ -70,7 +70,7 @@ test('the kernels serve, and give what the CPU bodies gave, in every value', () 
     const scale = /Mean|Variance/.test(name) ? 3 / Math.max(...wanted.map(Math.abs)) : 1;
     expectClose(name, byKernels[name]!, wanted, scale * TOLERANCE.F32);
   }
-  for (const name of ['normY', 'normDResidual']) expect(byKernels[name]).toEqual(byCpu[name]);
+  for (const name of ['y', 'dx', 'normY', 'normDResidual']) expect(byKernels[name]).toEqual(byCpu[name]);
 });
 
 await import('./ops/norm-act.test.ts');

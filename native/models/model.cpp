@@ -2,6 +2,7 @@
 
 #include "core/aten.h"
 #include "core/philox.h"
+#include "ops/unshuffled_conv.h"
 
 namespace lpld {
 
@@ -21,6 +22,9 @@ at::Tensor Pass::input(const at::Tensor& x) const { return x.to(dtype_).contiguo
 
 at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
   const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
+  // Worth it for its backward only, and only on a CPU; a weight that learns would see its gradient in another order.
+  if (mode_ == Mode::Tapped && x.is_cpu() && x.requires_grad() && unshuffles(x, weight, conv.stride, conv.padding))
+    return unshuffled_conv(x, weight, bias, conv.padding);
   return at::conv2d(x, weight, bias, {conv.stride, conv.stride}, {conv.padding, conv.padding});
 }
 

@@ -3,6 +3,7 @@
 #include "core/aten.h"
 #include "core/kernels.h"
 #include "ops/axis_taps.h"
+#include "ops/crop_flip_roll_lines.h"
 
 namespace lpld {
 
@@ -17,7 +18,7 @@ void axis_map(T* map, const Axis<T>& axis) {
   }
 }
 
-// x [G*n, C, P, P], two small matrices a group: y = R x C^T.
+// x [G*n, C, P, P], two small matrices a group: y = R x C^T. For float64, and for CUDA without our kernels.
 at::Tensor composed(const at::Tensor& x, const SynthesisDraws& draws) {
   const int64_t groups = draws.crop.size(1), size = x.size(2);
   const int64_t step = draws.step.item<int64_t>();
@@ -58,7 +59,7 @@ CropArgs arguments(const at::Tensor& from, at::Tensor& to, const at::Tensor& cro
           from.size(2)};
 }
 
-// The kernels as one autograd node. The draw is read at the counter's value in both directions: it may move only after the
+// Kernels or lines as one autograd node. The draw is read at the counter's value in both directions: it may move only after the
 // backward.
 struct CropFunction : torch::autograd::Function<CropFunction> {
   using Context = torch::autograd::AutogradContext;
@@ -69,15 +70,22 @@ struct CropFunction : torch::autograd::Function<CropFunction> {
     context->save_for_backward({crop, flip, roll, step});
     const at::Tensor from = x.contiguous();
     at::Tensor y = at::empty(x.sizes(), x.options(), at::MemoryFormat::ChannelsLast);
-    launch("crop_flip_roll", kernels_for(x)->crop_forward, x, arguments(from, y, crop, flip, roll, step));
+    const CropArgs args = arguments(from, y, crop, flip, roll, step);
+    if (const KernelTable* kernels = kernels_for(x))
+      launch("crop_flip_roll", kernels->crop_forward, x, args);
+    else
+      crop_forward_lines(args);
     return y;
   }
   static List backward(Context* context, List grads) {
     const auto saved = context->get_saved_variables();
     const at::Tensor dy = grads[0].contiguous(at::MemoryFormat::ChannelsLast);
     at::Tensor dx = at::empty(dy.sizes(), dy.options(), at::MemoryFormat::Contiguous);
-    launch("crop_flip_roll", kernels_for(dy)->crop_backward, dy,
-           arguments(dy, dx, saved[0], saved[1], saved[2], saved[3]));
+    const CropArgs args = arguments(dy, dx, saved[0], saved[1], saved[2], saved[3]);
+    if (const KernelTable* kernels = kernels_for(dy))
+      launch("crop_flip_roll", kernels->crop_backward, dy, args);
+    else
+      crop_backward_lines(args);
     return {dx, {}, {}, {}, {}};
   }
 };
@@ -105,7 +113,7 @@ SynthesisDraws::SynthesisDraws(const at::Tensor& crop, const at::Tensor& flip, c
 at::Tensor crop_flip_roll(const at::Tensor& x, const SynthesisDraws& draws) {
   LPLD_CHECK(x.dim() == 4 && x.size(2) == x.size(3) && x.size(0) % draws.crop.size(1) == 0, Internal,
              "crop_flip_roll: expected x [G*n, C, P, P] for G = ", draws.crop.size(1), ", received ", x.sizes());
-  if (x.scalar_type() != at::kFloat || kernels_for(x) == nullptr) return composed(x, draws);
+  if (x.scalar_type() != at::kFloat || (!x.is_cpu() && kernels_for(x) == nullptr)) return composed(x, draws);
   return CropFunction::apply(x, draws.crop, draws.flip, draws.roll, draws.step);
 }
 

@@ -7,8 +7,8 @@
 //   flip     uint8 [S, G] horizontal, after the resize
 //   roll     int32 [S, G, 2] circular shift in rows and columns, last
 //   step     int64 [1] which of the S draws is used; it may move only after the backward
-//   returns  [G*n, C, P, P]: rows x columns are separable, two taps each; where our kernels serve x a gather, else
-//            R[g] x C[g]^T
+//   returns  [G*n, C, P, P], channels-last in memory for float: rows x columns are separable, two taps each. float: our
+//            kernels, or lines on a CPU (crop_flip_roll_lines.h); double, and CUDA without our kernels: R[g] x C[g]^T
 //   throws   E_INTERNAL on shapes and on a crop outside the image
 //   source   methods 0.5 steps 2 and 3
 //   tested   test/ops/crop-flip-roll.test.ts against test/reference/crop-flip-roll.ts and PyTorch's resized_crop
