@@ -3,11 +3,15 @@
 // a pipe, `json` lines for programs, `none`. Nothing here throws: a broken stream must not stop a run.
 
 import cliProgress from 'cli-progress';
-import { formatNumber, formatSeconds } from './report/format.ts';
+import { counted, formatNumber, formatSeconds, plural } from './report/format.ts';
 
 /** What a stage reports while it works. Rate and ETA are worked out here. */
 export interface StageProgress {
-  /** Begins a phase of `total` units (0: not known); call update(done) at once where saved work is resumed, so that ETA is right. */
+  /**
+   * Begins a phase of `total` units (0: not known); call update(done) at once where saved work is resumed, so that ETA is right.
+   *
+   * @param unit - one of them in the singular: 'step', 'batch'
+   */
   start(total: number, unit: string, label: string): void;
   /** @param done - units finished, of `total`; @param values - the latest losses by name; those not finite are left out */
   update(done: number, values?: Readonly<Record<string, number>>): void;
@@ -151,20 +155,22 @@ function jsonWriter(stream: ProgressStream, now: () => number): Writer {
 }
 
 function plainWriter(stream: ProgressStream, name: string, now: () => number): Writer {
-  let last = { time: 0, tenth: 0 };
+  let last = { time: 0, tenth: 0, done: 0 };
   return (event) => {
+    const { done, total } = event;
     const time = now();
-    const tenth = event.total > 0 ? Math.floor((10 * event.done) / event.total) : 0;
+    const tenth = total > 0 ? Math.floor((10 * done) / total) : 0;
     if (event.event === 'log') stream.write(`${name}: ${event.line}\n`);
     else if (event.event === 'start') {
-      last = { time, tenth: 0 };
-      stream.write(`${name}: ${event.label}${event.total > 0 ? `, ${event.total} ${event.unit}` : ''}\n`);
+      last = { time, tenth: 0, done: 0 };
+      stream.write(`${name}: ${event.label}${total > 0 ? `, ${counted(total, event.unit)}` : ''}\n`);
     } else if (event.event === 'finish') {
-      if (event.done < event.total) stream.write(`${name}: stopped at ${status(event)}\n`);
+      if (done < total) stream.write(`${name}: stopped at ${status(event)}\n`);
     } else {
       const age = time - last.time;
-      if (age < 5000 && event.done < event.total && !(tenth > last.tenth && age >= 1000)) return;
-      last = { time, tenth };
+      const ended = total > 0 && done >= total;
+      if (ended ? last.done >= total : age < 5000 && !(tenth > last.tenth && age >= 1000)) return;
+      last = { time, tenth, done };
       stream.write(`${name}: ${status(event)}\n`);
     }
   };
@@ -176,11 +182,12 @@ function percent(event: ProgressEvent): number {
 
 function status(event: ProgressEvent): string {
   const { done, total, unit } = event;
-  return [total > 0 ? `${done}/${total} ${unit} (${percent(event)} %)` : `${done} ${unit}`, ...pace(event)].join(', ');
+  const share = total > 0 ? `${done}/${counted(total, unit)} (${percent(event)} %)` : counted(done, unit);
+  return [share, ...pace(event)].join(', ');
 }
 
 function pace(event: ProgressEvent): string[] {
-  const parts = event.rate === null ? [] : [`${formatNumber(event.rate)} ${event.unit}/s`];
+  const parts = event.rate === null ? [] : [`${formatNumber(event.rate)} ${plural(event.unit)}/s`];
   if (event.eta !== null && event.done < event.total) parts.push(`ETA ${formatSeconds(event.eta)}`);
   return [...parts, ...Object.entries(event.values).map(([key, value]) => `${key} ${formatNumber(value)}`)];
 }

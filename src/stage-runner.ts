@@ -51,6 +51,10 @@ const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'im
   students: ['train'],
 };
 
+/** What to give where a role is asked for: the commands that make it. */
+const makersOf = (role: string): string =>
+  `a folder that ${[...new Set(ROLES[role]!.map((stage) => stage.replace(/^import-.*/, 'import')))].join(' or ')} made`;
+
 /** Settles what was left open: the device that can be used, all threads, most of the free memory. */
 export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
   const { runtime, signal, verifyData } = options;
@@ -93,7 +97,12 @@ async function openAs(role: string, dir: string, name: string): Promise<Artifact
   if (!makers.includes(artifact.manifest.stage as StageName))
     throw new LpldError(
       'E_MISMATCH',
-      expected(`an artifact of ${makers.join(' or ')}`, name, `one of ${artifact.manifest.stage}`),
+      expected(
+        `an artifact of ${makers.join(' or ')}`,
+        name,
+        `one of ${artifact.manifest.stage}`,
+        `give ${makersOf(role)}`,
+      ),
       { path: dir },
     );
   return artifact;
@@ -112,7 +121,9 @@ export async function prepare(
   for (const role of needs.roles) {
     const dir = folders[role];
     if (dir === undefined)
-      throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing'), { role });
+      throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing', makersOf(role)), {
+        role,
+      });
     inputs[role] = await openAs(role, dir, `--${role}`);
   }
   for (const [role, { dir, like, key }] of Object.entries(needs.further ?? {}))

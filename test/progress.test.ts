@@ -34,7 +34,7 @@ describe('json', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('json', stream, { now }).stage('synthesize');
-    stage.start(100, 'iterations', 'group 1');
+    stage.start(100, 'iteration', 'group 1');
     stage.update(0);
     pass(10);
     stage.update(20, { ce: 1.5 });
@@ -45,7 +45,7 @@ describe('json', () => {
       label: 'group 1',
       done: 20,
       total: 100,
-      unit: 'iterations',
+      unit: 'iteration',
       rate: 2,
       eta: 40,
       values: { ce: 1.5 },
@@ -57,7 +57,7 @@ describe('json', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('json', stream, { now }).stage('train');
-    stage.start(1000, 'steps', 'student 0');
+    stage.start(1000, 'step', 'student 0');
     stage.update(900);
     pass(10);
     stage.update(910);
@@ -68,7 +68,7 @@ describe('json', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('json', stream, { now }).stage('train');
-    stage.start(10_000, 'steps', '');
+    stage.start(10_000, 'step', '');
     stage.update(0);
     for (let i = 1; i <= 60; i++) {
       pass(1);
@@ -84,7 +84,7 @@ describe('json', () => {
   test('losses that are not finite are left out and every line stays JSON', () => {
     const stream = capture(false);
     const stage = createProgress('json', stream, clock()).stage('train');
-    stage.start(2, 'steps', '');
+    stage.start(2, 'step', '');
     stage.update(2, { loss: Number.NaN, bn: Number.POSITIVE_INFINITY, ok: 3 });
     expect(events(stream.text).at(-1)!.values).toEqual({ ok: 3 });
   });
@@ -92,7 +92,7 @@ describe('json', () => {
   test('thousands of updates in one moment are a few lines, and the last one is always among them', () => {
     const stream = capture(false);
     const stage = createProgress('json', stream, clock()).stage('train');
-    stage.start(5000, 'steps', '');
+    stage.start(5000, 'step', '');
     for (let i = 1; i <= 5000; i++) stage.update(i);
     stage.finish();
     const all = events(stream.text);
@@ -104,9 +104,9 @@ describe('json', () => {
   test('close() finishes stages that a failure left open, once', () => {
     const stream = capture(false);
     const sink = createProgress('json', stream, clock());
-    sink.stage('a').start(3, 'steps', '');
+    sink.stage('a').start(3, 'step', '');
     const b = sink.stage('b');
-    b.start(3, 'steps', '');
+    b.start(3, 'step', '');
     b.finish();
     sink.close();
     sink.close();
@@ -120,7 +120,7 @@ describe('plain', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('plain', stream, { now }).stage('relabel');
-    stage.start(1000, 'images', 'views');
+    stage.start(1000, 'image', 'views');
     for (let i = 1; i <= 1000; i++) {
       pass(0.02); // 20 s in all, a tenth every 2 s
       stage.update(i, { loss: 0.5 });
@@ -138,7 +138,7 @@ describe('plain', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('plain', stream, { now }).stage('train');
-    stage.start(100_000, 'steps', 'student 0');
+    stage.start(100_000, 'step', 'student 0');
     for (let i = 1; i <= 100; i++) {
       pass(1);
       stage.update(i);
@@ -149,7 +149,7 @@ describe('plain', () => {
   test('a stage that stops early says where; log lines carry the stage', () => {
     const stream = capture(false);
     const stage = createProgress('plain', stream, clock()).stage('train');
-    stage.start(10, 'steps', 'student 0');
+    stage.start(10, 'step', 'student 0');
     stage.log('resumed at step 4');
     stage.update(4);
     stage.finish();
@@ -157,11 +157,32 @@ describe('plain', () => {
     expect(stream.text).toMatch(/train: stopped at 4\/10 steps \(40 %\)\n$/);
   });
 
+  test('the end of a phase is one line, however often it is reported, and one unit is no plural', () => {
+    const stream = capture(false);
+    const { now, pass } = clock();
+    const stage = createProgress('plain', stream, { now }).stage('evaluate');
+    for (const total of [1, 2]) {
+      stage.start(total, 'batch', 'test images');
+      for (let i = 0; i < 3; i++) {
+        pass(6);
+        stage.update(total);
+      }
+    }
+    stage.finish();
+    expect(stream.text.split('\n')).toEqual([
+      'evaluate: test images, 1 batch',
+      'evaluate: 1/1 batch (100 %)',
+      'evaluate: test images, 2 batches',
+      'evaluate: 2/2 batches (100 %)',
+      '',
+    ]);
+  });
+
   test('an unknown total shows no percentage', () => {
     const stream = capture(false);
     const { now, pass } = clock();
     const stage = createProgress('plain', stream, { now }).stage('fetch');
-    stage.start(0, 'bytes', 'download');
+    stage.start(0, 'byte', 'download');
     pass(6);
     stage.update(500);
     expect(stream.text).toBe('fetch: download\nfetch: 500 bytes\n');
@@ -170,10 +191,10 @@ describe('plain', () => {
   test('bar on a stream that is no terminal prints plain lines without control characters', () => {
     const stream = capture(false);
     const stage = createProgress('bar', stream, clock()).stage('train');
-    stage.start(1, 'steps', 'student 0');
+    stage.start(1, 'step', 'student 0');
     stage.update(1);
     stage.finish();
-    expect(stream.text).toContain('train: 1/1 steps (100 %)');
+    expect(stream.text).toContain('train: 1/1 step (100 %)');
     expect([...stream.text].every((c) => c === '\n' || c >= ' ')).toBe(true);
   });
 });
@@ -184,7 +205,7 @@ describe('bar', () => {
     const { now, pass } = clock();
     const sink = createProgress('bar', stream, { now, color });
     const stage = sink.stage('synthesize');
-    stage.start(200, 'iterations', 'group 1');
+    stage.start(200, 'iteration', 'group 1');
     stage.update(0);
     pass(10);
     stage.update(100, { ce: 0.25 });

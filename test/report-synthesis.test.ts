@@ -209,6 +209,23 @@ describe('compare', () => {
     expect(text).not.toMatch(/<script|NaN|undefined/);
   });
 
+  test('a set has one colour in all charts, though sets before it lack losses or similarity', async () => {
+    await bench.make('real', { method: 'random' });
+    await bench.make('single', { ipc: 1 });
+    await bench.make('lpld');
+    const folders = ['real', 'single', 'lpld'].map((name) => bench.out(name));
+    const html = await compareSets(folders, bench.out('colours.html'));
+    const charts = readFileSync(html, 'utf8').match(/<svg[\s\S]*?<\/svg>/g)!;
+    expect(charts.map((svg) => /aria-label="([^"]*)"/.exec(svg)![1])).toEqual([
+      'within-class similarity',
+      'cross-entropy',
+      'BN distance',
+    ]);
+    const colours = (svg: string): string[] => [...new Set(svg.match(/var\(--c\d\)/g))].sort();
+    expect(colours(charts[0]!)).toEqual(['var(--c3)']); // lpld alone
+    for (const svg of charts.slice(1)) expect(colours(svg)).toEqual(['var(--c2)', 'var(--c3)']);
+  });
+
   test('other classes are E_MISMATCH, a folder without images E_DATA', async () => {
     await bench.make('all');
     await bench.make('few', { classes: [0, 1] });

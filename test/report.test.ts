@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { bytesChart, lossChart } from '../src/report/charts.ts';
 import { accuracyChart } from '../src/report/charts-accuracy.ts';
-import { formatBytes, formatMean, formatNumber, formatSeconds, formatShare } from '../src/report/format.ts';
+import { counted, formatBytes, formatMean, formatNumber, formatSeconds, formatShare } from '../src/report/format.ts';
 import { gather, readGallery } from '../src/report/gather.ts';
 import { labelReport, readReport, remakeReport, score, writeReport } from '../src/report/index.ts';
 import { pixelWidth } from '../src/report/read.ts';
@@ -40,6 +40,11 @@ describe('numbers', () => {
     expect(formatShare(0.97345)).toBe('97.3 %');
     expect(formatMean(score([0.5]))).toBe('50.0 %');
     expect(formatMean(score([0.5, 0.52]))).toBe('51.0 % ± 1.4');
+    expect([counted(1, 'step'), counted(0, 'batch'), counted(2, 'class')]).toEqual([
+      '1 step',
+      '0 batches',
+      '2 classes',
+    ]);
     expect(formatNumber(0.00001234)).toBe('1.23e-5');
   });
 

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import type { FetchProgress } from '../datasets/fetch.ts';
 import type { StageProgress } from '../progress.ts';
+import { counted } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
@@ -90,7 +91,7 @@ function showBytes(stage: StageProgress): (progress: FetchProgress) => void {
   return ({ step, file, bytes, total }) => {
     if (phase !== `${step} ${file}`) {
       phase = `${step} ${file}`;
-      stage.start(total ?? bytes, 'bytes', phase);
+      stage.start(total ?? bytes, 'byte', phase);
     }
     stage.update(bytes);
   };
@@ -117,7 +118,7 @@ async function inspect(path: string, flags: InspectFlags, session: Session): Pro
     test: set.test?.count ?? 0,
     classes: set.classNames.map((name, c) => ({ name, train: train[c] ?? 0, test: test?.[c] ?? 0 })),
   };
-  const head = `${set.name}: ${set.classNames.length} classes, ${set.channels} channel(s), ${document.train} train and ${document.test} test images\nid ${set.id}${set.content === undefined ? '' : `\ncontent ${set.content}`}`;
+  const head = `${set.name}: ${set.classNames.length} classes, ${counted(set.channels, 'channel')}, ${document.train} train and ${document.test} test images\nid ${set.id}${set.content === undefined ? '' : `\ncontent ${set.content}`}`;
   const rows = document.classes.map((c) => [c.name, String(c.train), String(c.test)]);
   printResult(session, flags, document, `${head}\n\n${textTable(['class', '>train', '>test'], rows)}`);
 }

@@ -2,7 +2,7 @@
 // no format's name is written here.
 
 import { type Command, Option } from 'commander';
-import { formatBytes } from '../report/format.ts';
+import { counted, formatBytes } from '../report/format.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, parseBytes, progressOf } from './options.ts';
@@ -46,8 +46,9 @@ async function runExport(flags: ExportFlags, session: Session): Promise<void> {
     try {
       const done = await session.services.exportData({ format, images, labels, out, shardBytes, progress, signal });
       progress.close();
-      const unit = labels === null ? 'images' : 'records';
-      const text = `${done.out}: ${done.items} ${unit} as ${done.format}, ${formatBytes(done.bytes)} in ${done.files} files`;
+      const items = counted(done.items, labels === null ? 'image' : 'record');
+      const size = `${formatBytes(done.bytes)} in ${counted(done.files, 'file')}`;
+      const text = `${done.out}: ${items} as ${done.format}, ${size}`;
       printResult(session, flags, done, text);
     } finally {
       progress.close();

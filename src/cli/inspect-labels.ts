@@ -1,7 +1,7 @@
 // A label store as `inspect` prints it for people: its bytes by purpose, and what they are compared with.
 
 import type { LabelInspection } from '../label-inspection.ts';
-import { formatBytes, formatRatio, formatShare } from '../report/format.ts';
+import { counted, formatBytes, formatRatio, formatShare } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
 
 const PARTS: Readonly<Record<keyof LabelInspection['bytes'], string>> = {
@@ -20,7 +20,7 @@ export function labelText(labels: LabelInspection): string {
     return [part, String(size), formatShare(size / bytes.file), formatBytes(size / images), what];
   });
   const lines = [
-    `${labels.records} records of ${images} images, ${labels.classes} classes, codec ${labels.codec}`,
+    `${counted(labels.records, 'record')} of ${counted(images, 'image')}, ${labels.classes} classes, codec ${labels.codec}`,
     `dense f16 store of the full plan   ${formatBytes(fullStore)}, ${formatRatio(compression)} as much`,
     `per image                          ${formatBytes(bytesPerImage)}`,
   ];

@@ -2,7 +2,7 @@
 // written here; a new stage needs nothing in this file.
 
 import type { Command } from 'commander';
-import { formatBytes } from '../report/format.ts';
+import { counted, formatBytes } from '../report/format.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import {
@@ -96,7 +96,7 @@ export function artifactText(artifact: MadeArtifact): string {
     ['artifact', `${stage} (version ${stageVersion}, ${deviceClass}, ${precision})`],
     ['folder', artifact.dir],
     ['id', artifact.id],
-    ['size', `${formatBytes(bytes)} in ${files.length} files`],
+    ['size', `${formatBytes(bytes)} in ${counted(files.length, 'file')}`],
     ...Object.entries(inputs).map(([role, id]): [string, string] => [`made from ${role}`, id]),
     ...Object.entries((summary ?? {}) as object).map(([key, value]): [string, string] => [key, short(value)]),
   ];

@@ -4,7 +4,7 @@
 
 import { CustomChart } from 'echarts/charts';
 import { use } from 'echarts/core';
-import { axis, draw, INK, MUTED, PALETTE, PAPER, WIDTH } from './charts.ts';
+import { axis, colorOf, draw, INK, MUTED, PAPER, WIDTH } from './charts.ts';
 import { formatNumber } from './format.ts';
 import { type Box, placeLabels, spread, textWidth } from './label-places.ts';
 
@@ -51,7 +51,6 @@ export function curveChart(series: readonly CurveSeries[], levels: readonly Leve
   return accuracySvg(series, levels, series.flatMap(joints));
 }
 
-const colorOf = (i: number): string => PALETTE[i % PALETTE.length]!;
 const percent = (share: number): number => 100 * share;
 const short = (name: string): string => {
   const characters = [...name];

@@ -4,7 +4,7 @@
 import { HeatmapChart } from 'echarts/charts';
 import { VisualMapComponent } from 'echarts/components';
 import { use } from 'echarts/core';
-import { axis, draw, INK, lossChart, MUTED, PALETTE } from './charts.ts';
+import { axis, colorOf, draw, INK, lossChart, MUTED, type Placed } from './charts.ts';
 import { formatNumber } from './format.ts';
 import type { Series } from './read.ts';
 
@@ -63,7 +63,7 @@ export function layerChart(layers: readonly Series[], x: string): string {
 }
 
 /** Within-class similarity of one or several sets: a row a class, a mark a set, and each set's mean as a dashed line. */
-export interface SimilaritySet {
+export interface SimilaritySet extends Placed {
   readonly name: string;
   readonly mean: number;
   readonly values: readonly (number | null)[]; // by class, as `classes`
@@ -92,12 +92,13 @@ export function similarityChart(classes: readonly string[], sets: readonly Simil
       axisLabel: { color: INK, width: 106, overflow: 'truncate', interval: 0 },
     }),
     series: sets.map((set, i) => {
-      const color = PALETTE[i % PALETTE.length]!;
+      const place = set.place ?? i;
+      const color = colorOf(place);
       return {
         type: 'scatter',
         name: set.name,
         silent: true,
-        symbol: ['circle', 'rect', 'triangle', 'diamond'][i % 4],
+        symbol: ['circle', 'rect', 'triangle', 'diamond'][place % 4],
         symbolSize: 10,
         itemStyle: { color, opacity: 1 },
         data: set.values.flatMap((value, row) => (value === null ? [] : [[value, row]])),

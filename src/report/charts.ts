@@ -28,6 +28,13 @@ const VARIABLES: readonly (readonly [string, string])[] = [
   ...PALETTE.map((color, i) => [color, `c${i + 1}`] as const),
 ];
 
+/** What keeps its colour and symbol in every chart of a page, whichever of its companions are missing there. */
+export interface Placed {
+  readonly place?: number; // in PALETTE, which repeats
+}
+
+export const colorOf = (place: number): string => PALETTE[place % PALETTE.length]!;
+
 export function draw(height: number, label: string, option: EChartsCoreOption): string {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height });
   try {
@@ -66,11 +73,11 @@ function scaleOf(values: readonly number[]): 'log' | 'value' {
 /**
  * Loss curves of one stage. At most `limit` series are drawn; the caller says so where there are more.
  *
- * @param series - points [x, y], y finite
+ * @param series - points [x, y], y finite; `place` chooses the colour, without it the order does
  * @param x - what x counts: epoch, iteration
  * @returns an SVG element, 720 px wide, scalable
  */
-export function lossChart(label: string, series: readonly Series[], x: string): string {
+export function lossChart(label: string, series: readonly (Series & Placed)[], x: string): string {
   const y = series.flatMap((s) => s.points.map((p) => p[1]));
   const legend = series.length <= 6;
   return draw(300, label, {
@@ -99,9 +106,10 @@ export function lossChart(label: string, series: readonly Series[], x: string): 
       scale: true,
       axisLabel: { color: MUTED, formatter: (value: number) => formatNumber(value) },
     }),
-    series: series.map((s) => ({
+    series: series.map((s, i) => ({
       type: 'line',
       name: s.name,
+      color: colorOf(s.place ?? i),
       data: s.points,
       showSymbol: s.points.length === 1,
       lineStyle: { width: 1.5, opacity: legend ? 1 : 0.6 },

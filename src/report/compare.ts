@@ -22,6 +22,7 @@ const PER_CLASS = 5; // images of each class of each set
 const BYTES = 12 * 1024 * 1024; // of image files embedded in all
 
 interface Compared {
+  readonly place: number; // among all sets: its colour in every chart
   readonly name: string;
   readonly teacher: string; // artifact id
   readonly options: Readonly<Record<string, unknown>>; // of synthesize
@@ -42,7 +43,7 @@ interface Compared {
  */
 export async function compareSets(folders: readonly string[], out: string): Promise<string> {
   const sets: Compared[] = [];
-  for (const folder of folders) sets.push(await readSet(folder, BYTES / folders.length));
+  for (const [place, folder] of folders.entries()) sets.push(await readSet(folder, place, BYTES / folders.length));
   const [first, ...others] = sets as [Compared, ...Compared[]];
   const classes = namesOf(first);
   for (const [i, other] of others.entries())
@@ -60,7 +61,7 @@ const namesOf = ({ gallery }: Compared): string[] => gallery.classes.map(({ name
 const listed = (names: readonly string[]): string =>
   `${names.slice(0, 3).join('; ')}${names.length > 3 ? `; ... ${names.length} in all` : ''}`;
 
-async function readSet(folder: string, budget: number): Promise<Compared> {
+async function readSet(folder: string, place: number, budget: number): Promise<Compared> {
   const dir = existsSync(join(folder, 'synthesize', 'manifest.json')) ? join(folder, 'synthesize') : folder;
   const { manifest } = await openArtifact(dir);
   if (manifest.stage !== 'synthesize' || !manifest.files.some(({ path }) => path === 'set.json'))
@@ -71,6 +72,7 @@ async function readSet(folder: string, budget: number): Promise<Compared> {
   const finished = dir !== folder && existsSync(join(folder, 'report.json'));
   const { similarity } = await readSynthesis(dir);
   return {
+    place,
     name: basename(resolve(folder)),
     teacher: manifest.inputs.teacher ?? '',
     options: synthesize,
@@ -143,8 +145,9 @@ function similarities(sets: readonly Compared[]): string {
   const shown = first.similarity!.classes.slice(0, 2 * CLASSES);
   const chart = similarityChart(
     shown.map(({ classId }) => first.gallery.names[classId] ?? String(classId)),
-    known.map(({ name, similarity }) => ({
+    known.map(({ name, place, similarity }) => ({
       name,
+      place,
       mean: similarity!.mean,
       values: shown.map(({ classId }) => similarity!.classes.find((one) => one.classId === classId)?.cosine ?? null),
     })),
@@ -172,7 +175,7 @@ function sideBySide(sets: readonly Compared[], classes: readonly string[]): stri
 function losses(sets: readonly Compared[], name: string): string {
   const series = sets.flatMap((set) => {
     const found = set.series.find((one) => one.name === name);
-    return found === undefined ? [] : [{ name: set.name, points: found.points }];
+    return found === undefined ? [] : [{ name: set.name, place: set.place, points: found.points }];
   });
   if (series.length === 0) return '';
   return `<h2>${escapeHtml(name)}</h2><figure>${lossChart(name, series, 'iteration')}</figure><p class="note">Mean over all groups, before weights.</p>`;

@@ -58,3 +58,13 @@ export function formatNumber(value: number): string {
   if (size < 1e-3 || size >= 1e6) return value.toExponential(2);
   return size >= 1000 ? String(Math.round(value)) : String(Number(value.toPrecision(size < 100 ? 3 : 4)));
 }
+
+/** The plural of a noun of progress lines and tables: step -> `steps`, batch -> `batches`. */
+export function plural(noun: string): string {
+  return /(s|x|ch|sh)$/.test(noun) ? `${noun}es` : `${noun}s`;
+}
+
+/** A count with its noun, given in the singular: `1 step`, `580 steps`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${count === 1 ? noun : plural(noun)}`;
+}

@@ -1,7 +1,7 @@
 // Text tables for the terminal: the headline of a run, its stages, the plan of a dry run. Plain text, no colour, so that
 // they read the same in a pipe, a log and a terminal.
 
-import { formatBytes, formatMean, formatRatio, formatSeconds, formatShare } from './format.ts';
+import { counted, formatBytes, formatMean, formatRatio, formatSeconds, formatShare } from './format.ts';
 import type { RunReport, StageReport } from './index.ts';
 
 export interface PlannedStage {
@@ -48,7 +48,7 @@ export function headline(report: RunReport): [string, string, string][] {
       formatMean(report.random),
       `as many real images, hard labels${runs(report.random.runs)}`,
     ]);
-  const labels = `${report.labels.records} records, ${formatBytes(report.labels.bytesPerImage)} per image`;
+  const labels = `${counted(report.labels.records, 'record')}, ${formatBytes(report.labels.bytesPerImage)} per image`;
   rows.push(
     ['label bytes', formatBytes(report.labels.bytes), labels],
     ['compression', formatRatio(report.labels.compression), 'against dense f16 labels of every epoch'],

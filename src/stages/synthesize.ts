@@ -8,6 +8,7 @@ import { imageName, SHARD_FILE, setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError, toLpldError } from '../errors.ts';
 import { classesOf, classesPerForward, type Forward, SHARD, shardOf } from '../groups.ts';
 import { METHODS, methodNamed } from '../methods/index.ts';
+import { counted } from '../report/format.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
 import { takeReal } from './real-images.ts';
 import { type Architecture, type DatasetFacts, loadTeacher, precisionOption } from './shared.ts';
@@ -186,7 +187,11 @@ async function makeAll(run: SynthesisRun, plan: SynthesisPlan): Promise<void> {
   const begin = (): Forward[] => {
     const { forwards, record } = plan;
     const most = record.halved.at(-1)?.groupsPerForward ?? record.groupsPerForward;
-    progress.start(forwards.length * iterations, 'iteration', `${forwards.length} forwards of up to ${most} groups`);
+    progress.start(
+      forwards.length * iterations,
+      'iteration',
+      `${counted(forwards.length, 'forward')} of up to ${counted(most, 'group')}`,
+    );
     return forwards;
   };
   let forwards = begin();

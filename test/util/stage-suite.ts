@@ -109,13 +109,24 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
       for (const value of [bytes, seconds]) expect(Number.isFinite(value) && value > 0).toBe(true);
     });
 
-    test('a missing input is refused by its role', async () => {
-      for (const role of stage.needs(config).roles) {
+    test('a missing input is refused: an artifact by its role, a dataset by its path', async () => {
+      const { roles, dataset } = stage.needs(config);
+      expect(roles.length > 0 || dataset).toBe(true);
+      for (const role of roles) {
         const some = Object.fromEntries(Object.entries(inputs()).filter(([key]) => key !== role));
         const error = await refusal(() => runStage(name, config, { ...optionsOf(join(root, 'none')), inputs: some }));
         expect(error.code).toBe('E_CONFIG');
         expect(error.message).toContain(`--${role}`);
+        expect(error.message.split('\n')[1]).toMatch(/^a folder that \w+/); // what to give
       }
+      if (!dataset) return;
+      const path = join(root, 'nowhere');
+      const elsewhere = tiny({ ...given.config, dataset: { format: 'folder', path, inputSize: 8 } });
+      const error = await refusal(() =>
+        runStage(name, elsewhere, { ...optionsOf(join(root, 'none')), inputs: inputs() }),
+      );
+      expect(error.code).toBe('E_DATA');
+      expect(error.details.path).toContain(path);
     });
 
     test('the same config gives the same artifact twice', async () => {
