@@ -4,7 +4,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -113,4 +113,29 @@ test.skipIf(skip)('`report` draws its charts and the process ends by itself', as
   } finally {
     await rm(dir, { recursive: true });
   }
+});
+
+test('the bin of package.json is there and executable before anything is compiled, and says what to do then', async () => {
+  const { bin, files } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
+    bin: Record<string, string>;
+    files: string[];
+  };
+  const launcher = bin['lpld-native']!.replace('./', '');
+  expect(launcher).not.toMatch(/^dist/);
+  expect(files).toContain(launcher);
+  expect((await stat(join(root, launcher))).mode & 0o111).not.toBe(0);
+  const clone = await mkdtemp(join(tmpdir(), 'lpld-clone-'));
+  try {
+    await cp(join(root, launcher), join(clone, launcher));
+    const { status, stdout, stderr } = spawnSync(join(clone, launcher), ['doctor', '--json'], { encoding: 'utf8' });
+    expect([status, stderr]).toEqual([4, expect.stringMatching(/^lpld-native: E_DEVICE: .*\n.*npm run bootstrap\n$/)]);
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'E_DEVICE' } });
+  } finally {
+    await rm(clone, { recursive: true, force: true });
+  }
+});
+
+test.skipIf(skip)('the bin of package.json is the program', () => {
+  const { status, stdout } = spawnSync(join(root, 'scripts', 'lpld-native.mjs'), ['--version'], { encoding: 'utf8' });
+  expect([status, stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
 });
