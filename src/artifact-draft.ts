@@ -28,8 +28,8 @@ import type { TensorMap } from './tensor.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
-/** A finished artifact or nothing (or an empty folder) may be replaced; anything else is somebody's data. */
-async function checkReplaceable(finalDir: string): Promise<void> {
+/** A finished artifact of the same stage or nothing (or an empty folder) may be replaced; all else is somebody's data. */
+async function checkReplaceable(finalDir: string, stage: string): Promise<void> {
   const names = await readdir(finalDir).catch((e: { code?: string }): string[] => {
     if (e.code === 'ENOENT') return [];
     throw fileError(e, finalDir);
@@ -38,6 +38,13 @@ async function checkReplaceable(finalDir: string): Promise<void> {
     const what = 'a new folder or an artifact to replace';
     const message = expected(what, 'the artifact folder', finalDir, 'it holds other files: choose another folder');
     throw new LpldError('E_CONFIG', message, { path: finalDir });
+  }
+  const found = names.length === 0 ? null : await readJsonFile<Manifest>(join(finalDir, MANIFEST)).catch(() => null);
+  if (typeof found?.stage === 'string' && found.stage !== stage) {
+    const message = expected(`a new folder or one of ${stage}`, 'the artifact folder', finalDir);
+    throw new LpldError('E_CONFIG', `${message}\nit holds what ${found.stage} made: choose another folder`, {
+      path: finalDir,
+    });
   }
 }
 
@@ -48,20 +55,28 @@ export class ArtifactDraft {
   readonly key: string;
   /** Whether an interrupted run of the same key was taken up. */
   readonly resumed: boolean;
+  /** Whether an interrupted run of another key was discarded. */
+  readonly discarded: boolean;
   readonly #header: StageHeader;
   readonly #files: Map<string, FileEntry>;
   #notes: Record<string, unknown>;
   #published = false;
 
   /** Use openDraft, which prepares the folder. */
-  constructor(finalDir: string, header: StageHeader, found: { files: Map<string, FileEntry>; notes: unknown } | null) {
+  constructor(
+    finalDir: string,
+    header: StageHeader,
+    found: { files: Map<string, FileEntry>; notes: unknown } | 'other' | null,
+  ) {
+    const whole = found === 'other' ? null : found;
     this.finalDir = finalDir;
     this.dir = `${finalDir}.partial`;
     this.key = stageKey(header);
-    this.resumed = found !== null;
+    this.resumed = whole !== null;
+    this.discarded = found === 'other';
     this.#header = header;
-    this.#files = found?.files ?? new Map();
-    this.#notes = (found?.notes as Record<string, unknown> | null | undefined) ?? {};
+    this.#files = whole?.files ?? new Map();
+    this.#notes = (whole?.notes as Record<string, unknown> | null | undefined) ?? {};
   }
 
   /** What run.json says so far, of interrupted runs too. */
@@ -171,11 +186,11 @@ export class ArtifactDraft {
    * Makes the artifact appear under its final name, whole. An older artifact there is moved into .draft/ first and
    * removed after the rename.
    * @param summary - deterministic facts, JSON; part of the id
-   * @throws {LpldError} E_CONFIG if the final folder holds something that is not an artifact; E_DEVICE
+   * @throws {LpldError} E_CONFIG if the final folder holds something else than an artifact of this stage; E_DEVICE
    */
   async publish(summary: unknown): Promise<Artifact> {
     this.#checkOpen();
-    await checkReplaceable(this.finalDir);
+    await checkReplaceable(this.finalDir, this.#header.stage);
     const { stage, stageVersion, config, inputs, deviceClass, precision } = this.#header;
     const header: StageHeader = { stage, stageVersion, config, inputs, deviceClass, precision };
     const manifest: Manifest = { format: 1, ...header, key: this.key, summary, files: this.files };
@@ -234,11 +249,12 @@ export class ArtifactDraft {
  * are there, everything else is deleted. A draft of another key is discarded.
  *
  * @param finalDir - where the artifact will stand; work happens in `<finalDir>.partial`
- * @throws {LpldError} E_CONFIG if finalDir holds something that is not an artifact; E_DEVICE if it cannot be written
+ * @throws {LpldError} E_CONFIG if finalDir holds something else than an artifact of this stage; E_DEVICE if it cannot be
+ *   written
  */
 export async function openDraft(given: string, header: StageHeader): Promise<ArtifactDraft> {
   const finalDir = given.replace(/(?<=.)\/+$/, ''); // a final slash would put the draft inside
-  await checkReplaceable(finalDir);
+  await checkReplaceable(finalDir, header.stage);
   const dir = `${finalDir}.partial`;
   const keyPath = join(dir, DRAFT, 'key.json');
   const journal = join(dir, DRAFT, 'journal.jsonl');
@@ -257,5 +273,5 @@ export async function openDraft(given: string, header: StageHeader): Promise<Art
   await writeFileAtomic(keyPath, [encode(prettyJson({ key: stageKey(header), stage: header.stage }))]);
   await syncFolder(join(dir, DRAFT));
   await syncParent(dir);
-  return new ArtifactDraft(finalDir, header, null);
+  return new ArtifactDraft(finalDir, header, typeof found?.key === 'string' ? 'other' : null);
 }

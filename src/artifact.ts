@@ -187,7 +187,7 @@ export async function openArtifact(dir: string, options: { verify?: boolean } = 
   for (const file of manifest.files) {
     const at = join(dir, file.path);
     const stat = await lstat(at).catch(() => undefined);
-    if (stat === undefined || !stat.isFile()) refuse(at, `a file of ${file.bytes} bytes`, file.path, 'nothing');
+    if (stat === undefined || !stat.isFile()) refuse(at, `a file of ${file.bytes} bytes`, file.path, undefined);
     if (stat.size !== file.bytes) refuse(at, `${file.bytes} bytes`, file.path, stat.size);
     if (options.verify === true) {
       const sha256 = await hashFile(at);

@@ -40,10 +40,11 @@ export class LpldError extends Error {
 
 /**
  * The message form of every refusal: `expected <what> for <name> but received <value>`.
- * A second line, where there is one, says what to do.
+ * A second line, where there is one, says what to do. A `received` of undefined reads `nothing`.
  */
 export function expected(what: string, name: string, received: unknown, advice?: string): string {
-  const shown = typeof received === 'string' || Array.isArray(received) ? JSON.stringify(received) : String(received);
+  const isJson = typeof received === 'string' || Array.isArray(received);
+  const shown = isJson ? JSON.stringify(received) : received === undefined ? 'nothing' : String(received);
   const line = `expected ${what} for ${name} but received ${shown.length > 200 ? `${shown.slice(0, 200)}...` : shown}`;
   return advice === undefined ? line : `${line}\n${advice}`;
 }

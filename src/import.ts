@@ -77,7 +77,15 @@ async function making(
 async function importLabels(options: ImportOptions, format: LabelFormat, progress: StageProgress): Promise<Artifact> {
   const { dir, images: folder, out, signal } = options;
   if (folder === null)
-    throw new LpldError('E_CONFIG', expected('the folder of the images the labels are of', '--images', 'nothing'));
+    throw new LpldError(
+      'E_CONFIG',
+      expected(
+        'the folder of the images the labels are of',
+        '--images',
+        undefined,
+        'give the folder that synthesize or import made',
+      ),
+    );
   const images = await openArtifact(folder);
   const set = await openSyntheticSet(folder);
   const { size } = set.description;

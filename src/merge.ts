@@ -10,6 +10,7 @@ import { parseConfig } from './config.ts';
 import { SHARD_FILE } from './datasets/synthetic-set.ts';
 import { expected, LpldError } from './errors.ts';
 import { keptOrMade } from './output-folder.ts';
+import { checkApart } from './roles.ts';
 import { differingKeys } from './run.ts';
 import { finish, type Making, resolveRuntime, type StageOptions, standing } from './stage-runner.ts';
 import type { PlanRecord } from './stages/synthesis-plan.ts';
@@ -39,11 +40,15 @@ export type MergeOptions = Omit<StageOptions, 'inputs'> & { readonly teacher: st
  *
  * @param dirs - artifacts made with `synthesize --shard I/N`, in any order
  * @param options.teacher - the teacher they were made from
- * @throws {LpldError} E_MISMATCH for another teacher, something that is no shard, shards of different configs or plans,
+ * @throws {LpldError} E_CONFIG for an output folder that is one of the shards; E_MISMATCH for another teacher, something that is no shard, shards of different configs or plans,
  *   groups that two shards hold or none; E_DATA for damaged files
  */
 export async function mergeShards(dirs: readonly string[], options: MergeOptions): Promise<Artifact> {
   if (dirs.length === 0) throw new LpldError('E_CONFIG', expected('at least one shard', 'shards', 'none'));
+  checkApart(options.out, {
+    teacher: options.teacher,
+    ...Object.fromEntries(dirs.map((dir) => [`the shard ${dir}`, dir])),
+  });
   const shards: Shard[] = [];
   for (const dir of dirs) shards.push(await openShard(dir));
   const header = commonHeader(shards);

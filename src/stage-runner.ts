@@ -5,7 +5,16 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { availableMemory } from 'node:process';
 import { loadedNative, loadNative } from './addon.ts';
-import { type Artifact, openArtifact, openDraft, RUN, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
+import {
+  type Artifact,
+  MANIFEST,
+  openArtifact,
+  openDraft,
+  RUN,
+  readJsonFile,
+  type StageHeader,
+  stageKey,
+} from './artifact.ts';
 import { hashFile } from './atomic-file.ts';
 import type { Config } from './config.ts';
 import { cudaDriver, cudaObstacle } from './cuda.ts';
@@ -16,6 +25,7 @@ import { startMeter } from './meter.ts';
 import { whileLocked } from './output-folder.ts';
 import type { Node } from './pipeline.ts';
 import type { ProgressSink, StageProgress } from './progress.ts';
+import { checkApart, missingRole, openAs } from './roles.ts';
 import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
 import type { Runtime, StageName, Summary } from './stages/types.ts';
 
@@ -42,18 +52,6 @@ export interface RunOptions {
 export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
   readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
 }
-
-/** Stages whose artifacts may play a role. */
-const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'import-labels')[]>> = {
-  teacher: ['squeeze'],
-  images: ['synthesize', 'import-images'],
-  labels: ['relabel', 'prune', 'import-labels'],
-  students: ['train'],
-};
-
-/** What to give where a role is asked for: the commands that make it. */
-const makersOf = (role: string): string =>
-  `a folder that ${[...new Set(ROLES[role]!.map((stage) => stage.replace(/^import-.*/, 'import')))].join(' or ')} made`;
 
 /** Settles what was left open: the device that can be used, all threads, most of the free memory. */
 export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
@@ -90,24 +88,6 @@ export interface Prepared {
   readonly header: StageHeader;
 }
 
-/** Opens an artifact that may play a role. @throws {LpldError} E_DATA, or E_MISMATCH naming where the folder came from */
-async function openAs(role: string, dir: string, name: string): Promise<Artifact> {
-  const artifact = await openArtifact(dir);
-  const makers = ROLES[role]!;
-  if (!makers.includes(artifact.manifest.stage as StageName))
-    throw new LpldError(
-      'E_MISMATCH',
-      expected(
-        `an artifact of ${makers.join(' or ')}`,
-        name,
-        `one of ${artifact.manifest.stage}`,
-        `give ${makersOf(role)}`,
-      ),
-      { path: dir },
-    );
-  return artifact;
-}
-
 /** Opens and checks what a stage reads and works out its key. */
 export async function prepare(
   node: Node,
@@ -120,10 +100,7 @@ export async function prepare(
   const inputs: Record<string, Artifact> = {};
   for (const role of needs.roles) {
     const dir = folders[role];
-    if (dir === undefined)
-      throw new LpldError('E_CONFIG', expected(`the folder of ${role}`, `--${role}`, 'nothing', makersOf(role)), {
-        role,
-      });
+    if (dir === undefined) throw missingRole(role);
     inputs[role] = await openAs(role, dir, `--${role}`);
   }
   for (const [role, { dir, like, key }] of Object.entries(needs.further ?? {}))
@@ -221,10 +198,12 @@ async function kept({ dir, prepared: { header, dataset }, progress }: Making): P
 
 /**
  * Runs one prepared stage into its folder, or keeps what stands there under the same key.
- * @throws {LpldError} E_CONFIG if another process is making that folder; whatever the stage throws
+ * @throws {LpldError} E_CONFIG if another process is making that folder, or the stage reads from it; whatever the stage
+ *   throws
  */
 export async function make(making: Making): Promise<Artifact> {
   const { node, dir, runtime, progress } = making;
+  checkApart(dir, Object.fromEntries(Object.entries(making.prepared.inputs).map(([role, { dir }]) => [role, dir])));
   const found = await kept(making);
   if (found !== null) return found;
   throwIfCancelled(runtime.signal);
@@ -254,6 +233,9 @@ export async function finish({ node, dir, prepared, runtime, progress }: Making)
   sameContent(dataset, draft.notes, dir);
   if (dataset?.content !== undefined) await draft.note({ data: { name: dataset.name, content: dataset.content } });
   if (draft.resumed) progress.log('resuming');
+  if (draft.discarded) progress.log(`what was begun in ${dir} with another config or other inputs is discarded`);
+  if (existsSync(join(dir, MANIFEST)))
+    progress.log(`${dir} was made with another config or from other inputs: it is replaced when this is done`);
   let summary: Summary;
   try {
     summary = await node.stage.run({

@@ -238,7 +238,7 @@ describe('other commands', () => {
       expect(whole.calls[0]).toEqual(['openArtifact', join(dir, 'random/train'), { verify: true }]);
       const one = await cli(['inspect', join(dir, 'squeeze')]);
       expect(one.out).toContain('squeeze (version 1, cpu, fp32)');
-      expect(one.out).toContain('2.00 KiB in 1 files');
+      expect(one.out).toContain('2.00 KiB in 1 file\n');
     } finally {
       await rm(dir, { recursive: true });
     }

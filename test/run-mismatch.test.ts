@@ -1,11 +1,12 @@
 // Good things that do not belong together are refused before any work: artifacts in the wrong role, labels of another
 // image set, weights of another architecture. And weights that fit are imported, whoever wrote them.
 
-import { cp, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { loadNative } from '../src/addon.ts';
+import { openArtifact, openDraft } from '../src/artifact.ts';
 import type { Config } from '../src/config.ts';
 import type { LpldError } from '../src/errors.ts';
 import { readWeights } from '../src/interchange/index.ts';
@@ -14,7 +15,7 @@ import { writeSafetensors } from '../src/safetensors.ts';
 import type { StageName } from '../src/stages/types.ts';
 import { arrayOf, type TensorMap } from '../src/tensor.ts';
 import { refusal } from './util/hostile.ts';
-import { hashesOf, makeChain, optionsOf, tiny } from './util/tiny.ts';
+import { hashesOf, makeChain, optionsOf, tiny, watching } from './util/tiny.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // whole runs, on a busy machine
 
@@ -58,6 +59,59 @@ describe('artifacts in the wrong role', () => {
     const error = await refused('relabel', { teacher: 'a/squeeze', images: 'a' });
     expect(error.code).toBe('E_DATA');
     expect(String(error.details.path)).toContain(at('a'));
+    expect(error.message).toContain(`did you mean ${at('a/synthesize')}?`); // a run folder
+    expect((await refused('evaluate', { students: 'nowhere' })).message).toContain('there is no such folder');
+    await mkdir(at('begun/train.partial'), { recursive: true });
+    expect((await refused('evaluate', { students: 'begun/train' })).message).toContain('it is not finished');
+  });
+});
+
+describe('an output folder that holds something else', () => {
+  const hold = (stage: StageName, inputs: Record<string, string>, out: string, of: Config = config) =>
+    runStage(stage, of, {
+      ...optionsOf(at(out)),
+      inputs: Object.fromEntries(Object.entries(inputs).map(([role, folder]) => [role, at(folder)])),
+    });
+  const kept = async (folder: string, work: () => Promise<unknown>): Promise<LpldError> => {
+    const before = (await openArtifact(at(folder))).id;
+    const error = await refusal(work);
+    expect((await openArtifact(at(folder), { verify: true })).id).toBe(before);
+    expect(error.code).toBe('E_CONFIG');
+    return error;
+  };
+
+  test('what a stage reads is not replaced by what it makes', async () => {
+    const half = tiny({ prune: { pruneRatio: 0, codec: 'dense:int8' } });
+    await symlink(at('a/prune'), at('pool'));
+    for (const out of ['a/prune', 'a/prune/', 'pool']) {
+      const error = await kept('a/prune', () => hold('prune', { labels: 'a/prune' }, out, half));
+      expect(error.message).toContain('another folder than that of labels');
+    }
+  });
+
+  test('an artifact of another stage is not replaced', async () => {
+    const error = await kept('a/squeeze', () => hold('evaluate', { students: 'a/train' }, 'a/squeeze'));
+    expect(error.message).toContain('it holds what squeeze made');
+    expect(await readdir(at('a'))).not.toContain('squeeze.partial');
+  });
+
+  test('one of the same stage is, and the log says so; so it does of what was only begun', async () => {
+    const lines = async (of: Config): Promise<string[]> => {
+      const { sink, steps } = watching();
+      await runStage('prune', of, {
+        ...optionsOf(at('pools'), { progress: sink }),
+        inputs: { labels: at('a/relabel') },
+      });
+      return steps.map(({ line }) => line).filter((line) => line !== '');
+    };
+    expect(await lines(config)).toEqual([]);
+    expect(await lines(config)).toEqual([]); // kept
+    const other = tiny({ prune: { pruneRatio: 0.25 } });
+    expect(await lines(other)).toEqual([expect.stringContaining('it is replaced when this is done')]);
+    await rm(at('pools'), { recursive: true });
+    const { manifest } = await openArtifact(at('a/prune'));
+    await openDraft(at('pools'), { ...manifest, config: {} });
+    expect(await lines(other)).toEqual([expect.stringContaining('another config or other inputs is discarded')]);
   });
 });
 

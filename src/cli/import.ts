@@ -57,7 +57,7 @@ function need(value: string | undefined, name: string): string {
   if (value !== undefined) return value;
   throw new LpldError(
     'E_CONFIG',
-    expected('a value', name, 'nothing', 'lpld-native import --help lists what is needed'),
+    expected('a value', name, undefined, 'lpld-native import --help lists what is needed'),
   );
 }
 

@@ -38,7 +38,7 @@ function make(
   const [run, ...others] = runs as [string, ...string[]];
   if (others.length === 0 && out === undefined) return services.remakeReport(run, compare ?? []);
   if (out === undefined)
-    throw new LpldError('E_CONFIG', expected('an HTML file', '--out', 'nothing', 'several folders make one page'));
+    throw new LpldError('E_CONFIG', expected('an HTML file', '--out', undefined, 'several folders make one page'));
   if (others.length === 0 || compare !== undefined)
     throw new LpldError(
       'E_CONFIG',

@@ -37,7 +37,7 @@ export function byBytes(a: string, b: string): number {
  */
 export async function fileSize(path: string): Promise<number> {
   const info = await stat(path).catch((cause: unknown) => {
-    throw isAbsent(cause) ? dataError(path, 'a file', 'nothing', undefined, cause) : toLpldError(cause);
+    throw isAbsent(cause) ? dataError(path, 'a file', undefined, undefined, cause) : toLpldError(cause);
   });
   if (!info.isFile()) throw dataError(path, 'a file', 'something else');
   if (info.size === 0) throw dataError(path, 'a file with content', '0 bytes');
@@ -59,7 +59,7 @@ export async function isFolder(path: string): Promise<boolean> {
  */
 export async function list(path: string, kind: 'folders' | 'files'): Promise<string[]> {
   const entries = await readdir(path, { withFileTypes: true }).catch((cause: unknown) => {
-    throw isAbsent(cause) ? dataError(path, 'a folder', 'nothing', undefined, cause) : toLpldError(cause);
+    throw isAbsent(cause) ? dataError(path, 'a folder', undefined, undefined, cause) : toLpldError(cause);
   });
   const names: string[] = [];
   for (const entry of entries) {

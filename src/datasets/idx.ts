@@ -141,7 +141,7 @@ async function readPart(folder: string, prefixes: readonly string[], required: b
   if (imagePath === null || labelPath === null) {
     const [what, dims] = imagePath === null ? (['images', 3] as const) : (['labels', 1] as const);
     const name = `${prefixes[0]}-${what}-idx${dims}-ubyte`;
-    throw dataError(`${folder}/${name}`, 'an IDX file, plain or .gz,', 'nothing');
+    throw dataError(`${folder}/${name}`, 'an IDX file, plain or .gz,', undefined);
   }
   const labels = await readLabels(labelPath);
   const head = await readStart(imagePath, 16);

@@ -134,6 +134,6 @@ async function validation(folder: string, wnids: readonly string[], used: string
   }
   const [missing] = labels.keys();
   if (missing !== undefined)
-    throw dataError(join(folder, 'val/images', missing), 'an image of the annotations', 'nothing');
+    throw dataError(join(folder, 'val/images', missing), 'an image of the annotations', undefined);
   return files;
 }

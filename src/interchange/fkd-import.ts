@@ -92,7 +92,7 @@ async function numbered(dir: string, kind: 'folders' | 'files', pattern: RegExp)
 /** Checks that numbers are 0, 1, ... and names the first that is not there. */
 function withoutGaps(numbers: readonly number[], path: (n: number) => string): void {
   const gap = numbers.findIndex((n, i) => n !== i);
-  if (gap >= 0) refuse(path(gap), 'a file or folder', 'a store without gaps', 'nothing');
+  if (gap >= 0) refuse(path(gap), 'a file or folder', 'a store without gaps', undefined);
 }
 
 /** Images of an epoch in order. */
@@ -141,7 +141,7 @@ function seededOrder(images: number): Order {
  */
 export async function openFkd(dir: string, target: ImportTarget): Promise<LabelImport> {
   const epochs = await numbered(dir, 'folders', /^epoch_(\d+)$/);
-  if (epochs.length === 0) refuse(join(dir, epochFolder(0)), 'a folder of label batches', 'the store', 'nothing');
+  if (epochs.length === 0) refuse(join(dir, epochFolder(0)), 'a folder of label batches', 'the store', undefined);
   withoutGaps(epochs, (e) => join(dir, epochFolder(e)));
   const first = await readFkdFile(join(dir, batchFile(0, 0)), null);
   const [batch, classes] = first.logits.shape as [number, number];
@@ -172,7 +172,7 @@ export async function openFkd(dir: string, target: ImportTarget): Promise<LabelI
         'one',
       );
     if (count < batchesPerEpoch && epoch < counts.length - 1)
-      refuse(join(dir, batchFile(epoch, count)), 'a file', 'every epoch but the last', 'nothing');
+      refuse(join(dir, batchFile(epoch, count)), 'a file', 'every epoch but the last', undefined);
   }
   const indices = join(dir, INDICES_FILE);
   const hasIndices = await stat(indices).then(

@@ -197,7 +197,7 @@ async function readZip(
     const stored = entries.get(`${root}data/${storage.key}`);
     const bytes = storage.count * DTYPE_BYTES[storage.dtype];
     if (stored === undefined || stored.uncompressedSize < bytes)
-      refuse(path, `${bytes} bytes`, `data/${storage.key}`, stored === undefined ? 'nothing' : stored.uncompressedSize);
+      refuse(path, `${bytes} bytes`, `data/${storage.key}`, stored?.uncompressedSize);
     storage.data = await read(stored, bytes);
   }
   return value;

@@ -85,7 +85,10 @@ test('names of the published scripts keep their order, and labels imported for t
   const error = await refusal(() =>
     runStage('train', config, { ...optionsOf(join(scratch(), 'x')), inputs: { images: pool.dir, labels: pool.dir } }),
   );
-  expect([error.code, error.message]).toEqual(['E_MISMATCH', expect.stringMatching(/import-images for --images/)]);
+  expect([error.code, error.message]).toEqual([
+    'E_MISMATCH',
+    expect.stringMatching(/synthesize or import for --images/),
+  ]);
 });
 
 test('other pixels in a file of the same size are another set, in the same --out too', async () => {

@@ -136,6 +136,13 @@ describe('what is no whole set is refused', () => {
     expect(readdirSync(bench.root).filter((name) => name.startsWith('refused'))).toEqual([]); // no draft either
   });
 
+  test('a shard as the output folder: E_CONFIG, and the shard stays', async () => {
+    const { id } = await openArtifact(bench.out('2-3'));
+    const error = await refusal(() => merge(['1-3', '2-3', '3-3'], '2-3'));
+    expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining('would replace what is read')]);
+    expect((await openArtifact(bench.out('2-3'))).id).toBe(id);
+  });
+
   test('plans sized by other machines: E_MISMATCH with both sizes', async () => {
     for (const [shard, memory] of [
       ['1/1', 2 ** 30],
