@@ -3,11 +3,5 @@
 import { createProgress, loadConfig, runPipeline } from 'lpld-native';
 
 const [source = 'quickstart', out = 'runs/from-esm'] = process.argv.slice(2);
-const report = await runPipeline(loadConfig(source), {
-  out,
-  runtime: { device: 'auto', threads: null, memory: null, deterministic: false },
-  progress: createProgress('bar', process.stderr),
-  signal: new AbortController().signal,
-  verifyData: false,
-});
+const report = await runPipeline(loadConfig(source), { out, progress: createProgress('bar', process.stderr) });
 console.log(`${report.student.top1} with ${report.labels.bytes} bytes of labels`);

@@ -14,22 +14,27 @@ import type { ExportImage, LabelBatch, LabelExport } from './interchange/types.t
 import { LabelStore } from './labels.ts';
 import type { CodeSpec, EncodedLabels, Recipes } from './native.ts';
 import { makeFolder, whileLocked } from './output-folder.ts';
-import type { ProgressSink } from './progress.ts';
 import { sliceRecipes } from './recipe.ts';
+import { type CallOptions, settled } from './run-options.ts';
 import { poolOf, readPool } from './stages/pool.ts';
 import { defaultThreads, runJob, throwIfCancelled } from './stages/shared.ts';
 import type { TensorView } from './tensor.ts';
 
-export interface ExportOptions {
+export interface ExportOptions extends Pick<CallOptions, 'progress' | 'signal'> {
+  /** fkd, folder, webdataset or parquet. */
   readonly format: string;
-  readonly images: string; // folder of the images artifact
-  /** Folder of the label store; null for formats of images. */
-  readonly labels: string | null;
+  /** Folder of the images artifact. */
+  readonly images: string;
+  /** Folder of the label store; null (default) for formats of images. */
+  readonly labels?: string | null;
+  /** A new or empty folder. */
   readonly out: string;
-  readonly shardBytes: number;
-  readonly progress: ProgressSink;
-  readonly signal: AbortSignal;
+  /** Most bytes of one file, where images share files. Default: 512 MiB. */
+  readonly shardBytes?: number;
 }
+
+/** Most bytes of one file of an export that is not told otherwise. */
+const SHARD_BYTES = 2 ** 29;
 
 /** What an export wrote. */
 export interface Exported {
@@ -170,7 +175,8 @@ function labelsOf(store: LabelStore, set: SyntheticDataset, signal: AbortSignal)
  * @throws {LpldError} E_CONFIG: unknown format, a role that is missing, an `out` that holds files; E_MISMATCH: labels of
  *   other images, or what the format cannot say; E_DEVICE: no space
  */
-export async function exportData(options: ExportOptions): Promise<Exported> {
+export async function exportData(given: ExportOptions): Promise<Exported> {
+  const options = { labels: null, shardBytes: SHARD_BYTES, ...settled(given) };
   const format = formatNamed(EXPORT_FORMATS, options.format);
   const artifact = await openArtifact(options.images);
   const set = await openSyntheticSet(options.images);

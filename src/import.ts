@@ -10,23 +10,27 @@ import { formatNamed, IMPORT_FORMATS } from './interchange/index.ts';
 import type { ImageFormat, LabelFormat, LabelImport } from './interchange/types.ts';
 import { type LabelHeader, LabelWriter } from './labels.ts';
 import { keptOrMade } from './output-folder.ts';
-import type { ProgressSink, StageProgress } from './progress.ts';
+import type { StageProgress } from './progress.ts';
+import { type CallOptions, settled } from './run-options.ts';
 import { standing } from './stage-runner.ts';
 import { STREAM_VERSION } from './stages/label-plan.ts';
 import { throwIfCancelled } from './stages/shared.ts';
 import { tensor } from './tensor.ts';
 
-export interface ImportOptions {
+export interface ImportOptions extends Pick<CallOptions, 'progress' | 'signal'> {
+  /** fkd or folder. */
   readonly format: string;
-  readonly dir: string; // of the foreign files
-  /** Folder of the images artifact the labels are of; null for formats of images. */
-  readonly images: string | null;
+  /** Folder of the foreign files. */
+  readonly dir: string;
+  /** Folder of the images artifact the labels are of; null (default) for formats of images. */
+  readonly images?: string | null;
+  /** Folder of the artifact to make. */
   readonly out: string;
-  /** P, px of the network's input; null: the size of the images. Read by formats of labels only. */
-  readonly inputSize: number | null;
-  readonly progress: ProgressSink;
-  readonly signal: AbortSignal;
+  /** P, px of the network's input; null (default): the size of the images. Read by formats of labels only. */
+  readonly inputSize?: number | null;
 }
+
+type Settings = Required<ImportOptions>;
 
 /** Shards of at most this size: writing holds one. */
 const SHARD_BYTES = 128 << 20;
@@ -74,7 +78,7 @@ async function making(
   );
 }
 
-async function importLabels(options: ImportOptions, format: LabelFormat, progress: StageProgress): Promise<Artifact> {
+async function importLabels(options: Settings, format: LabelFormat, progress: StageProgress): Promise<Artifact> {
   const { dir, images: folder, out, signal } = options;
   if (folder === null)
     throw new LpldError(
@@ -118,7 +122,7 @@ async function importLabels(options: ImportOptions, format: LabelFormat, progres
 /** Images written with one journal entry. */
 const CHUNK = 256;
 
-async function importImages(options: ImportOptions, format: ImageFormat, progress: StageProgress): Promise<Artifact> {
+async function importImages(options: Settings, format: ImageFormat, progress: StageProgress): Promise<Artifact> {
   const { dir, images, out, signal } = options;
   if (images !== null)
     throw new LpldError('E_CONFIG', expected(`no folder for --format ${format.name}`, '--images', images));
@@ -150,7 +154,8 @@ async function importImages(options: ImportOptions, format: ImageFormat, progres
  * @throws {LpldError} E_CONFIG: unknown format, a role missing or too many; E_DATA naming the file: missing, damaged, not
  *   of these images, images that differ in size or number; E_DEVICE: no space
  */
-export async function importData(options: ImportOptions): Promise<Artifact> {
+export async function importData(given: ImportOptions): Promise<Artifact> {
+  const options: Settings = { images: null, inputSize: null, ...settled(given) };
   const format = formatNamed(IMPORT_FORMATS, options.format);
   const progress = options.progress.stage(`import ${format.name}`);
   const artifact =

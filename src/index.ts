@@ -2,6 +2,7 @@
 
 export { loadNative } from './addon.ts';
 export { type Artifact, type FileEntry, type Manifest, openArtifact } from './artifact.ts';
+export { type CodedLogits, decodeLogits, encodeLogits, type LogitRows } from './coding.ts';
 export { type Config, configJsonSchema, loadConfig, parseConfig, presetNames } from './config.ts';
 export { type FetchOptions, fetchDataset } from './datasets/fetch.ts';
 export { FORMATS, openDataset } from './datasets/index.ts';
@@ -14,6 +15,7 @@ export { type ImportOptions, importData } from './import.ts';
 export { type InstallOptions, installLibtorch } from './install.ts';
 export { readWeights } from './interchange/index.ts';
 export { inspectLabels, type LabelInspection } from './label-inspection.ts';
+export { LabelReader, type LabelRows } from './label-reader.ts';
 export { type LabelBytes, type LabelRecords, LabelStore } from './labels.ts';
 export { type LibtorchLocation, locateLibtorch } from './libtorch.ts';
 export { type MergeOptions, mergeShards } from './merge.ts';
@@ -21,7 +23,15 @@ export type * from './native.ts';
 export { createProgress, noProgress, type ProgressMode, type ProgressSink, type StageProgress } from './progress.ts';
 export { compareSets } from './report/compare.ts';
 export { type RunReport, remakeReport, type Score } from './report/index.ts';
-export { planPipeline, type RunOptions, type RuntimeOptions, runPipeline, runStage, type StageOptions } from './run.ts';
+export {
+  type CallOptions,
+  planPipeline,
+  type RunOptions,
+  type RuntimeOptions,
+  runPipeline,
+  runStage,
+  type StageOptions,
+} from './run.ts';
 export { readSafetensors, writeSafetensors } from './safetensors.ts';
 export { STAGES, type Stage, type StageContext, type StageName } from './stages/index.ts';
 export { arrayOf, type DType, type TensorMap, type TensorView, tensor } from './tensor.ts';

@@ -12,7 +12,8 @@ import { expected, LpldError } from './errors.ts';
 import { keptOrMade } from './output-folder.ts';
 import { checkApart } from './roles.ts';
 import { differingKeys } from './run.ts';
-import { finish, type Making, resolveRuntime, type StageOptions, standing } from './stage-runner.ts';
+import { resolveRuntime, type StageOptions, settled } from './run-options.ts';
+import { finish, type Making, standing } from './stage-runner.ts';
 import type { PlanRecord } from './stages/synthesis-plan.ts';
 import { synthesize } from './stages/synthesize.ts';
 
@@ -33,6 +34,7 @@ interface Shard {
 
 const COPIED_AT_ONCE = 256; // files under one journal entry
 
+/** Options of a stage, with the folder of the teacher in place of its inputs. */
 export type MergeOptions = Omit<StageOptions, 'inputs'> & { readonly teacher: string };
 
 /**
@@ -43,7 +45,8 @@ export type MergeOptions = Omit<StageOptions, 'inputs'> & { readonly teacher: st
  * @throws {LpldError} E_CONFIG for an output folder that is one of the shards; E_MISMATCH for another teacher, something that is no shard, shards of different configs or plans,
  *   groups that two shards hold or none; E_DATA for damaged files
  */
-export async function mergeShards(dirs: readonly string[], options: MergeOptions): Promise<Artifact> {
+export async function mergeShards(dirs: readonly string[], given: MergeOptions): Promise<Artifact> {
+  const options = settled(given);
   if (dirs.length === 0) throw new LpldError('E_CONFIG', expected('at least one shard', 'shards', 'none'));
   checkApart(options.out, {
     teacher: options.teacher,

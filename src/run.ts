@@ -13,26 +13,20 @@ import { makeFolder, whileLocked } from './output-folder.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
-import {
-  datasetOnce,
-  existing,
-  make,
-  prepare,
-  type RunOptions,
-  resolveRuntime,
-  type StageOptions,
-} from './stage-runner.ts';
+import { type RunOptions, resolveRuntime, type Settled, type StageOptions, settled } from './run-options.ts';
+import { datasetOnce, existing, make, prepare } from './stage-runner.ts';
 import { STAGES } from './stages/index.ts';
 import type { StageName } from './stages/types.ts';
 
-export type { RunOptions, RuntimeOptions, StageOptions } from './stage-runner.ts';
-export { resolveRuntime } from './stage-runner.ts';
+export type { CallOptions, RunOptions, RuntimeOptions, StageOptions } from './run-options.ts';
+export { resolveRuntime } from './run-options.ts';
 
 /**
  * Runs one stage.
  * @throws {LpldError} E_CONFIG for a missing role, E_MISMATCH for artifacts that do not belong together, and the stage's own
  */
-export async function runStage(name: StageName, config: Config, options: StageOptions): Promise<Artifact> {
+export async function runStage(name: StageName, config: Config, given: StageOptions): Promise<Artifact> {
+  const options = settled(given);
   const runtime = resolveRuntime(options);
   const node: Node = { stage: stageNamed(name), folder: name, config, inputs: {} };
   const prepared = await prepare(node, options.inputs, runtime, datasetOnce(runtime));
@@ -76,7 +70,7 @@ async function checkConfig(config: Config, options: RunOptions): Promise<void> {
 /** Removes the artifacts of a stage and of all later ones; refuses when an earlier one would change too. */
 async function restart(
   nodes: readonly Node[],
-  options: RunOptions,
+  options: Settled<RunOptions>,
   keyOf: (node: Node) => Promise<string | null>,
 ): Promise<void> {
   const order = STAGES.map((stage) => stage.name);
@@ -141,7 +135,8 @@ export async function planPipeline(
  * Runs all stages of a config into one run folder and writes report.json and report.html.
  * @throws {LpldError} E_CONFIG for a folder in use or begun with another config; whatever a stage throws
  */
-export async function runPipeline(config: Config, options: RunOptions): Promise<RunReport> {
+export async function runPipeline(config: Config, given: RunOptions): Promise<RunReport> {
+  const options = settled(given);
   await makeFolder(options.out);
   const lock = lockRun(options.out);
   try {

@@ -3,7 +3,6 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { availableMemory } from 'node:process';
 import { loadedNative, loadNative } from './addon.ts';
 import {
   type Artifact,
@@ -17,58 +16,15 @@ import {
 } from './artifact.ts';
 import { hashFile } from './atomic-file.ts';
 import type { Config } from './config.ts';
-import { cudaDriver, cudaObstacle } from './cuda.ts';
 import type { Dataset } from './datasets/types.ts';
 import { expected, LpldError, toLpldError } from './errors.ts';
-import { locateLibtorch } from './libtorch.ts';
 import { startMeter } from './meter.ts';
 import { whileLocked } from './output-folder.ts';
 import type { Node } from './pipeline.ts';
-import type { ProgressSink, StageProgress } from './progress.ts';
+import type { StageProgress } from './progress.ts';
 import { checkApart, missingRole, openAs } from './roles.ts';
-import { defaultThreads, openConfigured, throwIfCancelled } from './stages/shared.ts';
+import { openConfigured, throwIfCancelled } from './stages/shared.ts';
 import type { Runtime, StageName, Summary } from './stages/types.ts';
-
-export interface RuntimeOptions {
-  readonly device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
-  readonly threads: number | null;
-  readonly memory: number | null; // bytes
-  readonly deterministic: boolean;
-  /** Least seconds between two saves of resumable state; null: 20. */
-  readonly saveSeconds?: number | null;
-  /** Iterations of synthesis between two pictures of the images in the making; null: none. */
-  readonly snapshotEvery?: number | null;
-}
-
-export interface RunOptions {
-  readonly out: string;
-  readonly runtime: RuntimeOptions;
-  readonly restartFrom?: StageName;
-  readonly progress: ProgressSink;
-  readonly signal: AbortSignal;
-  readonly verifyData: boolean;
-}
-
-export interface StageOptions extends Omit<RunOptions, 'restartFrom'> {
-  readonly inputs: Readonly<Record<string, string>>; // role -> folder of a finished artifact
-}
-
-/** Settles what was left open: the device that can be used, all threads, most of the free memory. */
-export function resolveRuntime(options: RunOptions | StageOptions): Runtime {
-  const { runtime, signal, verifyData } = options;
-  const asked = runtime.device === 'cuda' ? 'cuda:0' : runtime.device;
-  const auto = () => (cudaObstacle(cudaDriver(), locateLibtorch()?.cuda ?? null) === null ? 'cuda:0' : 'cpu');
-  return {
-    device: asked === 'auto' ? auto() : asked,
-    threads: runtime.threads ?? defaultThreads(),
-    memory: runtime.memory ?? Math.floor(0.8 * availableMemory()),
-    deterministic: runtime.deterministic,
-    saveSeconds: runtime.saveSeconds ?? 20,
-    snapshotEvery: runtime.snapshotEvery ?? null,
-    verifyData,
-    signal,
-  };
-}
 
 const deviceClass = (runtime: Runtime): 'cpu' | 'cuda' => (runtime.device === 'cpu' ? 'cpu' : 'cuda');
 

@@ -209,9 +209,7 @@ describe('other commands', () => {
   test('export hands everything on and says what was written', async () => {
     const argv = ['export', '--format', 'fkd', '--labels', 'l', '--images', 'i', '--out', 'o'];
     const { calls, out } = await cli(argv);
-    expect(calls).toMatchObject([
-      ['exportData', { format: 'fkd', labels: 'l', images: 'i', out: 'o', shardBytes: 2 ** 29 }],
-    ]);
+    expect(calls).toMatchObject([['exportData', { format: 'fkd', labels: 'l', images: 'i', out: 'o' }]]);
     expect(out).toBe('o: 12 records as fkd, 2.00 KiB in 13 files\n');
     const images = await cli(['export', '--format', 'folder', '--images', 'i', '--out', 'o', '--shard-size', '1K']);
     expect(images.calls[0]![1]).toMatchObject({ labels: null, shardBytes: 1024 });

@@ -162,6 +162,12 @@ describe('README.md', () => {
   });
 });
 
+test('docs/api.md names every function of the package', async () => {
+  const page = read('docs/api.md');
+  for (const name of Object.keys(await import('../src/index.ts')))
+    if (name !== 'default') expect(page, name).toMatch(new RegExp(`\\b${name}\\b`));
+});
+
 test('docs/config.md is what the options tables give (node scripts/write-config-doc.mjs)', () => {
   expect(read('docs/config.md')).toBe(configDoc(configJsonSchema(), range, sectionSummaries(STAGES)));
 });

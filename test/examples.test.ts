@@ -118,9 +118,15 @@ describe('a run from an ES module, its labels read elsewhere', () => {
   });
 
   test('use-from-cjs.cjs reads a record of the store', () => {
-    const { status, stdout, stderr } = node([join(examples, 'use-from-cjs.cjs'), join('esm', 'prune')]);
+    const { status, stdout, stderr } = node([
+      join(examples, 'use-from-cjs.cjs'),
+      join('esm', 'prune'),
+      join('esm', 'synthesize'),
+    ]);
     expect(status, stderr).toBe(0);
-    expect(stdout).toMatch(/^20 records, \d+ bytes, codec dense:f16\nrecord 0: rows 0 to 3, logits F16 \[3,3\]\n$/);
+    expect(stdout).toMatch(
+      /^20 records, \d+ bytes, codec dense:f16\nrecord 0: 3 rows, pixels U8 \[3,1,8,8\]\nlogits of the first:( -?\d+\.\d\d){3}\n$/,
+    );
   });
 
   test.skipIf(!canRead)('read-labels.py reads all of it with numpy and safetensors alone', () => {

@@ -49,6 +49,16 @@ const artifactsIn = (files: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(files).filter(([path]) => path.includes('/')));
 
 describe('a finished run', () => {
+  test('a call that leaves out progress, signal and runtime meets the same artifacts', async () => {
+    const out = await copy();
+    const before = artifactsIn(await snapshot(out));
+    const report = await runPipeline(config, { out });
+    expect(artifactsIn(await snapshot(out))).toEqual(before); // kept: precision and device class are the same
+    expect(report.stages).toHaveLength(folders.length);
+    const { stages } = await planPipeline(config, { out });
+    expect(stages.map(({ action }) => action)).toEqual(folders.map(() => 'keep'));
+  });
+
   test('has every stage, both controls, the reports and no leftovers', async () => {
     const report = JSON.parse(await readFile(join(finished, 'report.json'), 'utf8')) as Record<
       string,

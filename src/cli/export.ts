@@ -12,10 +12,8 @@ interface ExportFlags extends Globals {
   readonly images: string;
   readonly labels?: string;
   readonly out: string;
-  readonly shardSize: number;
+  readonly shardSize?: number;
 }
-
-const SHARD_BYTES = 2 ** 29;
 
 export const addExport: AddCommand = (program, session) => {
   const { exports } = session.services.exchangeFormats();
@@ -32,19 +30,20 @@ export const addExport: AddCommand = (program, session) => {
     .option('--labels <dir>', `artifact folder with the labels, for ${labels.join(', ')}`)
     .requiredOption('--out <dir>', 'folder to make')
     .addOption(
-      new Option('--shard-size <bytes>', 'most bytes of one file, where images share files')
-        .default(SHARD_BYTES, '512M')
-        .argParser((text) => parseBytes(text, '--shard-size')),
+      new Option('--shard-size <bytes>', 'most bytes of one file, where images share files (default: 512M)').argParser(
+        (text) => parseBytes(text, '--shard-size'),
+      ),
     )
     .action((_: object, command: Command) => runExport(command.optsWithGlobals<ExportFlags>(), session));
 };
 
 async function runExport(flags: ExportFlags, session: Session): Promise<void> {
-  const { format, images, labels = null, out, shardSize: shardBytes } = flags;
+  const { format, images, labels = null, out } = flags;
+  const split = flags.shardSize === undefined ? {} : { shardBytes: flags.shardSize };
   await interruptible(session, async (signal) => {
     const progress = progressOf(flags, session.io);
     try {
-      const done = await session.services.exportData({ format, images, labels, out, shardBytes, progress, signal });
+      const done = await session.services.exportData({ format, images, labels, out, ...split, progress, signal });
       progress.close();
       const items = counted(done.items, labels === null ? 'image' : 'record');
       const size = `${formatBytes(done.bytes)} in ${counted(done.files, 'file')}`;

@@ -152,7 +152,7 @@ function readYaml(text: string): unknown {
 }
 
 export interface Globals {
-  readonly device: RuntimeOptions['device'];
+  readonly device: NonNullable<RuntimeOptions['device']>;
   readonly threads?: number;
   readonly memory?: number;
   readonly deterministic?: boolean;

@@ -7,7 +7,7 @@ import type { StageName } from '../stages/types.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, globalOverrides, progressOf, runtimeOf, setOption } from './options.ts';
-import type { RunOptions } from './services.ts';
+import type { RunOptions, Settled } from './services.ts';
 
 interface RunFlags extends Globals {
   readonly out?: string;
@@ -46,7 +46,7 @@ async function run(source: string, flags: RunFlags, session: Session): Promise<v
   const out = flags.out ?? join('runs', config.name);
   await interruptible(session, async (signal) => {
     const progress = progressOf(flags, io);
-    const options: RunOptions = {
+    const options: Settled<RunOptions> = {
       out,
       runtime: runtimeOf(flags),
       progress,

@@ -13,10 +13,10 @@ import type { LibtorchLocation } from '../libtorch.ts';
 import type { MergeOptions } from '../merge.ts';
 import type { RunReport } from '../report/index.ts';
 import type { PlannedStage } from '../report/table.ts';
-import type { RunOptions, StageOptions } from '../stage-runner.ts';
+import type { RunOptions, Settled, StageOptions } from '../run-options.ts';
 import type { StageName } from '../stages/types.ts';
 
-export type { RunOptions, RuntimeOptions, StageOptions } from '../stage-runner.ts';
+export type { RunOptions, RuntimeOptions, Settled, StageOptions } from '../run-options.ts';
 
 /** What flags and help need of a stage. */
 export interface StageTable {
@@ -53,9 +53,9 @@ export interface Services {
   presetNames(): Promise<readonly string[]>;
   /** @throws {LpldError} E_CONFIG: unknown preset or key (with the nearest one), value out of range */
   loadConfig(source: string, overrides: Readonly<Record<string, unknown>>): Promise<Config>;
-  runPipeline(config: Config, options: RunOptions): Promise<RunReport>;
-  planPipeline(config: Config, options: RunOptions): Promise<{ readonly stages: readonly PlannedStage[] }>;
-  runStage(stage: StageName, config: Config, options: StageOptions): Promise<MadeArtifact>;
+  runPipeline(config: Config, options: Settled<RunOptions>): Promise<RunReport>;
+  planPipeline(config: Config, options: Settled<RunOptions>): Promise<{ readonly stages: readonly PlannedStage[] }>;
+  runStage(stage: StageName, config: Config, options: Settled<StageOptions>): Promise<MadeArtifact>;
   /** Joins the artifacts of `synthesize --shard I/N`. */
   mergeShards(dirs: readonly string[], options: MergeOptions): Promise<MadeArtifact>;
   openArtifact(dir: string, options: { verify: boolean }): Promise<MadeArtifact>;

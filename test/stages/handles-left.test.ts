@@ -53,7 +53,7 @@ async function runWith(
     await runStage(stage, change.given ?? config, {
       ...optionsOf(join(out, 'made'), {
         progress: sink,
-        runtime: { ...RUNTIME, memory: change.memory ?? RUNTIME.memory },
+        runtime: { ...RUNTIME, memory: change.memory ?? RUNTIME.memory! },
         ...(change.signal === undefined ? {} : { signal: change.signal }),
       }),
       inputs: inputsIn(root, stage, CHAIN),
