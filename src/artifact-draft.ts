@@ -210,6 +210,13 @@ export class ArtifactDraft {
     return openArtifact(this.finalDir); // removes .draft/ with the journal, the saved state and the replaced artifact
   }
 
+  /** Removes the draft where nothing in it is worth a resume: no file is whole and no state was saved. */
+  async abandonEmpty(): Promise<void> {
+    const state = await readdir(join(this.dir, DRAFT)).catch((): string[] => []);
+    if (this.#published || this.#files.size > 0 || state.some((name) => name.endsWith('.safetensors'))) return;
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
   #checkOpen(): void {
     if (this.#published) throw new LpldError('E_INTERNAL', expected('an open draft', this.finalDir, 'a published one'));
   }

@@ -56,8 +56,8 @@ export function isArtifactPath(path: unknown): path is string {
   return ![MANIFEST, RUN, DRAFT].includes(parts[0]!);
 }
 
-function refuse(path: string, what: string, name: string, received: unknown): never {
-  throw new LpldError('E_DATA', `${path}: ${expected(what, name, received)}`, { path });
+function refuse(path: string, what: string, name: string, received: unknown, advice?: string): never {
+  throw new LpldError('E_DATA', `${path}: ${expected(what, name, received, advice)}`, { path });
 }
 
 const isRecord = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v);
@@ -153,6 +153,9 @@ export class Artifact {
   }
 }
 
+/** What mends a damaged artifact. */
+const adviceFor = (dir: string): string => `restore the file, or remove ${dir} and run the command that made it again`;
+
 /** Reads a JSON file, refusing duplicate keys. @throws {LpldError} E_DATA with details.path */
 export async function readJsonFile<T>(path: string): Promise<T> {
   let text: string;
@@ -187,11 +190,12 @@ export async function openArtifact(dir: string, options: { verify?: boolean } = 
   for (const file of manifest.files) {
     const at = join(dir, file.path);
     const stat = await lstat(at).catch(() => undefined);
-    if (stat === undefined || !stat.isFile()) refuse(at, `a file of ${file.bytes} bytes`, file.path, undefined);
-    if (stat.size !== file.bytes) refuse(at, `${file.bytes} bytes`, file.path, stat.size);
+    const wanted = `a file of ${file.bytes} bytes`;
+    if (stat === undefined || !stat.isFile()) refuse(at, wanted, file.path, undefined, adviceFor(dir));
+    if (stat.size !== file.bytes) refuse(at, wanted, file.path, `${stat.size} bytes`, adviceFor(dir));
     if (options.verify === true) {
       const sha256 = await hashFile(at);
-      if (sha256 !== file.sha256) refuse(at, `SHA-256 ${file.sha256}`, file.path, sha256);
+      if (sha256 !== file.sha256) refuse(at, `SHA-256 ${file.sha256}`, file.path, sha256, adviceFor(dir));
     }
   }
   // A process killed right after publishing leaves the journal and the saved state; nobody needs them any more.

@@ -118,9 +118,18 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
   } catch (cause) {
     throw new LpldError('E_CONFIG', `${path}: ${(cause as Error).message.split('\n')[0]}`, { path }, cause);
   }
-  if (!isPlain(values ?? {}))
-    throw new LpldError('E_CONFIG', expected('a mapping of sections', path, typeof values), { path });
-  return { values: (values ?? {}) as Plain, folder: named ? null : dirname(path), path };
+  if (!isPlain(values))
+    throw new LpldError(
+      'E_CONFIG',
+      expected(
+        'a mapping of sections',
+        path,
+        values ?? undefined,
+        'a config to begin with: lpld-native presets show quickstart',
+      ),
+      { path },
+    );
+  return { values, folder: named ? null : dirname(path), path };
 }
 
 /**
@@ -178,10 +187,11 @@ export function parseConfig(values: unknown, name = 'config'): Config {
       { key: unknown },
     );
   }
-  const received = issue.path.reduce<unknown>(
+  const given = issue.path.reduce<unknown>(
     (at, part) => (isPlain(at) || Array.isArray(at) ? (at as Plain)[part as string] : undefined),
     values,
   );
+  const received = issue.code === 'custom' ? (issue.params?.received ?? given) : given;
   const place = issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
   const leaf = issue.code === 'custom' ? undefined : leafAt(configJsonSchema() as Leaf, issue.path);
   const allowed = leaf === undefined ? issue.message : range(leaf);

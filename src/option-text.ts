@@ -18,6 +18,7 @@ export interface Leaf {
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
   readonly pattern?: string;
+  readonly words?: string; // what a pattern means
   readonly flag?: string | false;
   readonly ranges?: boolean; // a list of integers that the command line may write as 0-9,17
 }
@@ -49,9 +50,13 @@ export function range(leaf: Leaf): string {
   if (forms.length > 1) return forms.map((form) => (form.type === 'null' ? 'none' : range(form))).join(' or ');
   if (leaf.enum) return leaf.enum.join(' | ');
   if (leaf.const !== undefined) return String(leaf.const);
+  if (leaf.words !== undefined) return leaf.words;
   if (leaf.pattern !== undefined) return `string matching ${leaf.pattern}`;
   if (leaf.type === 'array') {
-    if (leaf.prefixItems) return leaf.prefixItems.map(range).join(', ');
+    if (leaf.prefixItems) {
+      const parts = leaf.prefixItems.map(range);
+      return new Set(parts).size === 1 ? `list of ${parts.length}, each ${parts[0]},` : parts.join(', ');
+    }
     return `${leaf.minItems ? 'non-empty ' : ''}list of ${leaf.items ? range(leaf.items) : 'values'}`;
   }
   const whole = (n: number | undefined): number | undefined =>

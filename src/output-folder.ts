@@ -16,6 +16,7 @@ import { lockOutput } from './run-lock.ts';
  * @throws {LpldError} E_DEVICE if it cannot be made or written; E_CONFIG if a file is in the way
  */
 export async function makeFolder(dir: string): Promise<void> {
+  checkNamed(dir);
   await guarded(dir, async () => {
     if (!existsSync(dir)) {
       await makeFolder(dirname(resolve(dir)));
@@ -23,11 +24,20 @@ export async function makeFolder(dir: string): Promise<void> {
         if (e.code !== 'EEXIST') throw e; // made by somebody else meanwhile
       });
     }
-    if (!(await stat(dir)).isDirectory())
-      throw new LpldError('E_CONFIG', expected('a folder', '--out', dir, 'a file of that name is in the way'), {
-        path: dir,
-      });
+    await checkFolder(dir);
     await access(dir, constants.W_OK);
+  });
+}
+
+/** An empty path would be the folder the program was started in. */
+function checkNamed(out: string): void {
+  if (out === '') throw new LpldError('E_CONFIG', expected('the name of a folder', '--out', out));
+}
+
+async function checkFolder(dir: string): Promise<void> {
+  if ((await stat(dir)).isDirectory()) return;
+  throw new LpldError('E_CONFIG', expected('a folder', '--out', dir, 'a file of that name is in the way'), {
+    path: dir,
   });
 }
 
@@ -43,8 +53,10 @@ export async function whileLocked<T>(
   progress: Pick<StageProgress, 'log'>,
   work: () => Promise<T>,
 ): Promise<T> {
+  checkNamed(out);
   const whole = resolve(out);
   await makeFolder(dirname(whole));
+  if (existsSync(whole)) await checkFolder(whole);
   const lock = lockOutput(whole);
   try {
     if (lock.message !== null) progress.log(lock.message);

@@ -28,7 +28,7 @@ export interface ProgressSink {
 
 export type ProgressMode = 'bar' | 'plain' | 'json' | 'none';
 
-export type ProgressStream = NodeJS.WritableStream & { readonly isTTY?: boolean };
+export type ProgressStream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
 
 export interface ProgressEvent {
   readonly event: 'start' | 'progress' | 'log' | 'finish';
@@ -192,15 +192,27 @@ function pace(event: ProgressEvent): string[] {
   return [...parts, ...Object.entries(event.values).map(([key, value]) => `${key} ${formatNumber(value)}`)];
 }
 
+function drawBar(cells: number, share: number): string {
+  const full = Math.round(cells * share);
+  return '\u2588'.repeat(full) + '\u2591'.repeat(cells - full);
+}
+
 const CLEAR_LINE = '\r\x1b[K';
 
 function barWriter(stream: ProgressStream, name: string, color: boolean): Writer {
   const title = color ? `\x1b[1m${name}\x1b[22m` : name;
   const format = (_: unknown, params: { progress: number }, payload: { event: ProgressEvent }): string => {
     const { event } = payload;
-    const cells = Math.round(20 * params.progress);
-    const bar = '\u2588'.repeat(cells) + '\u2591'.repeat(20 - cells);
-    return `${title} ${bar} ${String(percent(event)).padStart(3)} %  ${event.label} ${event.done}/${event.total}  ${pace(event).join('  ')}`;
+    const share = `${String(percent(event)).padStart(3)} %`;
+    const count = `${event.done}/${event.total}`;
+    const width = stream.columns ?? 80;
+    const forms = [
+      [drawBar(20, params.progress), share, ` ${event.label} ${count}`, ` ${pace(event).join('  ')}`],
+      [drawBar(10, params.progress), share, ` ${count}`, ` ${pace(event).join('  ')}`],
+      [share, ` ${count}`, ` ${pace(event).join('  ')}`],
+    ].map((parts) => parts.join(' '));
+    const fitting = forms.find((form) => name.length + 1 + form.length <= width);
+    return `${title} ${fitting ?? forms.at(-1)}`; // what is still too long is cut: lines do not wrap meanwhile
   };
   const make = (): cliProgress.SingleBar =>
     new cliProgress.SingleBar({ stream, format, forceRedraw: true, gracefulExit: false, emptyOnZero: true });

@@ -15,7 +15,8 @@ const ROLES: Readonly<Record<string, readonly (StageName | 'import-images' | 'im
   students: ['train'],
 };
 
-const makersOf = (role: string): string =>
+/** The commands that make what may play a role. */
+export const makersOf = (role: string): string =>
   [...new Set(ROLES[role]!.map((stage) => stage.replace(/^import-.*/, 'import')))].join(' or ');
 
 /** The refusal of a role that was not given. */

@@ -205,7 +205,9 @@ export async function finish({ node, dir, prepared, runtime, progress }: Making)
     });
   } catch (thrown) {
     await stop().catch(() => {}); // the disk may be the reason
-    throw toLpldError(thrown); // native errors are plain objects
+    const error = toLpldError(thrown); // native errors are plain objects
+    if (error.code === 'E_CONFIG' || error.code === 'E_MISMATCH') await draft.abandonEmpty().catch(() => {});
+    throw error;
   }
   await stop();
   return draft.publish(summary);

@@ -61,6 +61,14 @@ describe('errors', () => {
     expect(err).toContain(`did you mean ${meant}?`);
   });
 
+  test.each([
+    [['run', 'q', '--precision', 'fp16'], /expected one of fp32, tf32, bf16 for --precision but received "fp16"\n$/],
+    [['squeeze'], /required option '--config.*\nlpld-native squeeze --help lists what it takes\n$/],
+  ])('%j says what is allowed and where help is', async (argv, form) => {
+    const { code, err } = await cli(argv);
+    expect([code, err]).toEqual([2, expect.stringMatching(form)]);
+  });
+
   test('after E_CANCELLED it says how to go on, quoted for a shell and without starting over', async () => {
     const argv = ['run', "it's.yaml", '--restart-from', 'train', '--out', 'a b'];
     const { err } = await cli(argv, failing(new LpldError('E_CANCELLED', 'stopped')));

@@ -64,7 +64,7 @@ describe('stage commands', () => {
     ['--lr', 'Infinity', 'number > 0'],
     ['--stats-augment', 'some', 'none | train'],
     ['--widths', '8,x', 'list of integer >= 1'],
-    ['--scale', '0.5', 'number, number'],
+    ['--scale', '0.5', 'list of 2, each number,'],
     ['--device', 'gpu', 'auto, cpu, cuda or cuda:N'],
     ['--threads', '0', 'integer >= 1'],
     ['--memory', '-1', 'a size such as 8G or 512M'],

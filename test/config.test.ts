@@ -1,5 +1,8 @@
 // A value that a config does not allow is refused with what is allowed, in the words of the flag of the same key.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { flagsOf } from '../src/cli/options.ts';
@@ -11,7 +14,7 @@ import { refusal } from './util/hostile.ts';
 const leafOf = (field: z.ZodType): Leaf => z.toJSONSchema(field, { io: 'input' }) as Leaf;
 
 describe('a refused value', () => {
-  const cropScale = 'number > 0 and <= 1, number > 0 and <= 1 or none for synthesize.cropScale';
+  const cropScale = 'list of 2, each number > 0 and <= 1, or none for synthesize.cropScale';
 
   test.each<[string, unknown, string]>([
     ['too big', { prune: { pruneRatio: 1.2 } }, 'number >= 0 and < 1 for prune.pruneRatio but received 1.2'],
@@ -35,6 +38,13 @@ describe('a refused value', () => {
       { synthesize: { cropScale: [0.5, 2] } },
       'number > 0 and <= 1 for synthesize.cropScale[1] but received 2',
     ],
+    [
+      'a crop that shrinks',
+      { relabel: { cropScale: [1, 0.5] } },
+      'min <= max for relabel.cropScale but received [ 1, 0.5 ]',
+    ],
+    ['no roll', { synthesize: { rollMin: 9 } }, 'at least rollMin (9) for synthesize.rollMax but received 4'],
+    ['no shard', { synthesize: { shard: 'x' } }, 'I/N such as 2/8 or none for synthesize.shard but received "x"'],
     ['a mapping for a number', { squeeze: { epochs: { a: [1] } } }, 'but received { a: [ 1 ] }'],
     ['a text of other characters', { name: 'a b' }, 'string matching ^[\\w.-]+$ for name but received "a b"'],
     ['a number for a section', { squeeze: 5 }, 'object for squeeze but received 5'],
@@ -44,6 +54,22 @@ describe('a refused value', () => {
     expect(error.code).toBe('E_CONFIG');
     expect(error.message).toMatch(/^expected [^\n]+$/);
     expect(error.message.slice('expected '.length)).toSatisfy((text: string) => text.endsWith(message));
+  });
+
+  test.each([
+    ['', 'nothing'],
+    ['- a\n', '["a"]'],
+    ['7', '7'],
+  ])('a file that holds %j', async (text, received) => {
+    const path = join(mkdtempSync(join(tmpdir(), 'lpld-config-')), 'c.yaml');
+    writeFileSync(path, text);
+    const error = await refusal(() => loadConfig(path));
+    expect([error.code, error.message]).toEqual([
+      'E_CONFIG',
+      expect.stringMatching(/^expected a mapping of sections for .*\n.*presets show/),
+    ]);
+    expect(error.message).toContain(`but received ${received}\n`);
+    rmSync(dirname(path), { recursive: true });
   });
 
   test('carries its key', async () => {

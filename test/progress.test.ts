@@ -225,6 +225,30 @@ describe('bar', () => {
     expect(text).toContain('synthesize: a note\n');
   });
 
+  test.each([
+    [100, /^synthesize █{10}░{10} {2}50 % {2}group 1 100\/200 {2}10 iterations\/s {2}ETA 10 s {2}ce 0\.25$/],
+    [75, /^synthesize █{5}░{5} {2}50 % {2}100\/200 {2}10 iterations\/s {2}ETA 10 s {2}ce 0\.25$/],
+    [61, /^synthesize {2}50 % {2}100\/200 {2}10 iterations\/s {2}ETA 10 s {2}ce 0\.25$/],
+  ])('in %d columns the line says as much as fits, how far first', (columns, line) => {
+    const stream = Object.assign(capture(true), { columns });
+    const { now, pass } = clock();
+    const stage = createProgress('bar', stream, { now, color: false }).stage('synthesize');
+    stage.start(200, 'iteration', 'group 1');
+    stage.update(0);
+    pass(10);
+    stage.update(100, { ce: 0.25 });
+    stage.finish();
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal is sent
+    const drawn = stream.text
+      .split(/\x1b\[\d*[A-Za-z]|\x1b\[\?7[lh]|\x1b[78]|\r|\n/)
+      .filter((part) => part.includes('100/200'));
+    for (const part of drawn) {
+      expect(part.trimEnd()).toMatch(line);
+      expect(part.trimEnd().length).toBeLessThanOrEqual(columns);
+    }
+    expect(drawn.length).toBeGreaterThan(0);
+  });
+
   test('without colour no colour sequence is written, with it the stage is bold', () => {
     const sgr = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`);
     expect(draw(false)).not.toMatch(sgr);

@@ -1,7 +1,8 @@
 // Good things that do not belong together are refused before any work: artifacts in the wrong role, labels of another
 // image set, weights of another architecture. And weights that fit are imported, whoever wrote them.
 
-import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -37,7 +38,7 @@ afterAll(() => rm(root, { recursive: true, force: true }));
 async function refused(stage: StageName, inputs: Record<string, string>, of: Config = config): Promise<LpldError> {
   const folders = Object.fromEntries(Object.entries(inputs).map(([role, folder]) => [role, at(folder)]));
   const error = await refusal(() => runStage(stage, of, { ...optionsOf(at('refused')), inputs: folders }));
-  expect(await readdir(root)).not.toContain('refused');
+  for (const left of ['refused', 'refused.partial']) expect(await readdir(root)).not.toContain(left);
   return error;
 }
 
@@ -87,6 +88,18 @@ describe('an output folder that holds something else', () => {
       const error = await kept('a/prune', () => hold('prune', { labels: 'a/prune' }, out, half));
       expect(error.message).toContain('another folder than that of labels');
     }
+  });
+
+  test.each([
+    ['', 'the name of a folder'],
+    ['note.txt', 'a folder'],
+    ['note.txt/x', 'a folder'],
+  ])('a folder that cannot be one: %j', async (out, wanted) => {
+    await writeFile(at('note.txt'), 'x');
+    const inputs = { labels: at('a/relabel') };
+    const error = await refusal(() => runStage('prune', config, { ...optionsOf(out && at(out)), inputs }));
+    expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining(`expected ${wanted} for --out`)]);
+    expect(existsSync('.partial')).toBe(false);
   });
 
   test('an artifact of another stage is not replaced', async () => {

@@ -4,18 +4,26 @@
 // Source: style.md section 7, native-build.md section 4.
 
 import { CommanderError } from 'commander';
-import { EXIT_CODES, LpldError, toLpldError } from '../errors.ts';
+import { EXIT_CODES, expected, LpldError, toLpldError } from '../errors.ts';
 import type { Session } from './io.ts';
 
 export const PROGRAM = 'lpld-native';
 
 /** commander's errors (unknown option, missing argument) as E_CONFIG, anything else through toLpldError. */
-export function asLpldError(thrown: unknown): LpldError {
+export function asLpldError(thrown: unknown, argv: readonly string[] = []): LpldError {
   if (!(thrown instanceof CommanderError)) return toLpldError(thrown);
+  const choice = /^error: option '(\S+).*' argument '(.*)' is invalid\. Allowed choices are (.*)\.$/s.exec(
+    thrown.message,
+  );
+  if (choice !== null) {
+    const [, flag = '', given, allowed] = choice;
+    return new LpldError('E_CONFIG', expected(`one of ${allowed}`, flag, given), { reason: thrown.code }, thrown);
+  }
   const text = thrown.message
     .replace(/^error: /, '')
     .replace(/\n?\((Did you mean [^)]*)\)/, (_, m: string) => `\n${m.toLowerCase()}`);
-  const advice = text.includes('\n') ? '' : `\n${PROGRAM} --help lists commands and options`;
+  const command = /^[a-z]+$/.test(argv[0] ?? '') && thrown.code !== 'commander.unknownCommand' ? ` ${argv[0]}` : '';
+  const advice = text.includes('\n') ? '' : `\n${PROGRAM}${command} --help lists what it takes`;
   return new LpldError('E_CONFIG', `${text}${advice}`, { reason: thrown.code }, thrown);
 }
 

@@ -1,6 +1,7 @@
 // `inspect`: what an artifact or a run folder holds. Reads manifests, and of label stores ids and offsets, so that every
 // byte is told by its purpose; with --verify every byte is hashed again.
 
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
@@ -38,6 +39,10 @@ export const addInspect: AddCommand = (program, session) => {
 
 async function inspect(dir: string, flags: InspectFlags, session: Session): Promise<void> {
   const verify = flags.verify ?? false;
+  if (!existsSync(dir))
+    throw new LpldError('E_DATA', expected('an artifact or a run folder', 'dir', dir, 'there is no such folder'), {
+      path: dir,
+    });
   const folders = await artifactFolders(dir).catch((thrown: unknown) => {
     throw fileError(thrown, dir);
   });

@@ -30,7 +30,7 @@ export async function main(
     const shown = (thrown as { code?: unknown }).code;
     if (shown === 'commander.helpDisplayed' || shown === 'commander.version') return 0;
     if (shown === 'commander.help') return 2; // a command is missing; its help is on stderr
-    const error = asLpldError(thrown);
+    const error = asLpldError(thrown, argv);
     io.stderr.write(errorText(error, facts));
     if (argv.includes('--json')) io.stdout.write(`${JSON.stringify(errorDocument(error))}\n`);
     return exitCodeOf(error, session ?? facts);

@@ -59,8 +59,11 @@ function flagOf(name: string, path: string, leaf: Leaf, field: z.ZodType): Flag 
   }
   const option = new Option(`--${name} <${metavar(leaf)}>`, help).argParser((text: string) => {
     const value = coerce(text, leaf);
-    if (field.safeParse(value).success) return { value }; // wrapped: commander makes '' of a bare null
-    throw new LpldError('E_CONFIG', expected(range(leaf), `--${name}`, text), { option: path });
+    const parsed = field.safeParse(value);
+    if (parsed.success) return { value }; // wrapped: commander makes '' of a bare null
+    const [issue] = parsed.error.issues;
+    const allowed = issue?.code === 'custom' ? issue.message : range(leaf);
+    throw new LpldError('E_CONFIG', expected(allowed, `--${name}`, text), { option: path });
   });
   return { path, attribute, options: [option] };
 }

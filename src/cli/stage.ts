@@ -3,6 +3,7 @@
 
 import type { Command } from 'commander';
 import { counted, formatBytes } from '../report/format.ts';
+import { makersOf } from '../roles.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import {
@@ -35,15 +36,15 @@ function addStage(program: Command, session: Session, stage: StageTable, globals
     .command(stage.name)
     .summary(stage.summary)
     .description(`${stage.summary}\n\nOptions not given are those of --config.`)
-    .requiredOption('--config <preset|file>', 'name of a preset or path of a .yaml or .json file')
-    .requiredOption('--out <dir>', 'folder of the artifact; resumes what was begun there')
+    .requiredOption('--config <preset|file>', 'name of a preset or path of a .yaml or .json file (required)')
+    .requiredOption('--out <dir>', 'folder of the artifact; resumes what was begun there (required)')
     .addOption(setOption())
     .option(
       '--verify-data',
       'hash every byte of the dataset and refuse other content than was read before (default: off)',
     );
   for (const role of stage.inputs)
-    command.option(`--${role} <dir>`, `artifact folder with the ${role} this stage reads`);
+    command.option(`--${role} <dir>`, `folder of the ${role} this stage reads, made by ${makersOf(role)}`);
   for (const flag of flags) for (const option of flag.options) command.addOption(option);
   command.action(() => runOne(command.optsWithGlobals<StageFlags>(), session, stage, flags));
 }

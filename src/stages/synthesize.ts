@@ -16,10 +16,11 @@ import { makeForward, type SynthesisRun } from './synthesis-forward.ts';
 import { lossFile, writeCurves } from './synthesis-losses.ts';
 import { SynthesisPlan } from './synthesis-plan.ts';
 import { forgetSnapshots } from './synthesis-snapshot.ts';
+import { cropScaleOption } from './training.ts';
 import type { Stage, StageContext, Summary } from './types.ts';
 import { withinClass } from './within-class.ts';
 
-export const synthesizeOptions = z.strictObject({
+const table = z.strictObject({
   method: z
     .enum(METHODS.map((m) => m.name) as [string, ...string[]])
     .default('lpld')
@@ -41,9 +42,7 @@ export const synthesizeOptions = z.strictObject({
   firstBnMultiplier: z.number().min(0).default(10).describe('weight of the first BatchNorm layer within it'),
   tvL2: z.number().min(0).default(0).describe('weight of the total variation prior'),
   l2Scale: z.number().min(0).default(0).describe('weight of the L2 prior'),
-  cropScale: z
-    .tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)])
-    .nullable()
+  cropScale: cropScaleOption
     .default([0.08, 1])
     .describe('area of the crop of an iteration as a share of the image; whole images when none'),
   curriculum: z
@@ -68,6 +67,7 @@ export const synthesizeOptions = z.strictObject({
   shard: z
     .string()
     .regex(SHARD)
+    .meta({ words: 'I/N such as 2/8' })
     .nullable()
     .default(null)
     .describe('make only part I of N of the plan, such as 2/8; `merge` joins the parts'),
@@ -84,8 +84,17 @@ export const synthesizeOptions = z.strictObject({
   precision: precisionOption,
 });
 
+export const synthesizeOptions = table.superRefine(({ rollMin, rollMax }, { addIssue }) => {
+  const params = { received: rollMax }; // it may be the default
+  if (rollMin > rollMax)
+    addIssue({ code: 'custom', path: ['rollMax'], message: `at least rollMin (${rollMin})`, params });
+});
+
 /** Past this many pixels in a forward a CPU gets slower per image: the activations leave the cache. */
 const CACHE_PIXELS = 20 * 64 * 64;
+
+/** Whether a method takes real images in place of making some. */
+const isReal = (method: string): boolean => methodNamed(method).source === 'real';
 
 export const synthesize: Stage = {
   name: 'synthesize',
@@ -94,27 +103,23 @@ export const synthesize: Stage = {
   inputs: ['teacher'],
   options: synthesizeOptions,
   needs: (config) =>
-    methodNamed(config.synthesize.method).source === 'real'
-      ? { roles: [], dataset: true }
-      : { roles: ['teacher'], dataset: false },
+    isReal(config.synthesize.method) ? { roles: [], dataset: true } : { roles: ['teacher'], dataset: false },
   identity({ synthesize: options, dataset, seed }) {
-    if (methodNamed(options.method).source === 'synthetic') return { synthesize: options, seed };
+    if (!isReal(options.method)) return { synthesize: options, seed };
     const { method, ipc, encoding, classes } = options;
     return { synthesize: { method, ipc, encoding, classes }, dataset: { ...dataset, path: '' }, seed };
   },
-  precision: (config) =>
-    methodNamed(config.synthesize.method).source === 'real' ? 'fp32' : config.synthesize.precision,
+  precision: (config) => (isReal(config.synthesize.method) ? 'fp32' : config.synthesize.precision),
   estimate(config, { classes }) {
-    const { ipc, iterations, precision, shard } = config.synthesize;
+    const { method, ipc, iterations, precision, shard } = config.synthesize;
     const images = (classes * ipc) / (shard === null ? 1 : shardOf(shard).count);
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     return {
       bytes: images * 0.6 * config.dataset.inputSize ** 2,
-      seconds: secondsOf(2 * flops * images * iterations, precision),
+      seconds: isReal(method) ? 1 : secondsOf(2 * flops * images * iterations, precision),
     };
   },
-  run: (context) =>
-    methodNamed(context.config.synthesize.method).source === 'real' ? takeReal(context) : optimise(context),
+  run: (context) => (isReal(context.config.synthesize.method) ? takeReal(context) : optimise(context)),
 };
 
 async function optimise(context: StageContext): Promise<Summary> {

@@ -45,10 +45,14 @@ export function optimizerSpec(o: OptimizerConfig, lr: Float64Array): TrainSpec['
   return { kind: o.optimizer, lr: tensor('F64', [lr.length], lr), momentum, beta1, beta2, eps, weightDecay, decay };
 }
 
+/** Least and largest area of a crop as shares of the image; null takes whole images. */
+export const cropScaleOption = z
+  .tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)])
+  .refine(([least, most]) => least <= most, 'min <= max')
+  .nullable();
+
 export const augmentOptions = {
-  cropScale: z
-    .tuple([z.number().gt(0).max(1), z.number().gt(0).max(1)])
-    .nullable()
+  cropScale: cropScaleOption
     .default([0.08, 1])
     .describe('area of a random resized crop as a share of the image, min and max; whole images when none'),
   flip: z.boolean().default(true).describe('flip horizontally with probability one half'),

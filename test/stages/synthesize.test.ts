@@ -4,8 +4,8 @@ import { expect, test } from 'vitest';
 import { testStage } from '../util/stage-suite.ts';
 
 const stops = [
-  { label: /forwards/, share: 0.05 },
-  { label: /forwards/, share: 0.5 },
+  { label: /forward/, share: 0.05 },
+  { label: /forward/, share: 0.5 },
 ];
 
 testStage({ stage: 'synthesize', after: ['squeeze'], seeded: true, cancelAt: stops });

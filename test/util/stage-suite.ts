@@ -117,7 +117,7 @@ export function testStage(given: StageCase, more: (bench: StageBench) => void = 
         const error = await refusal(() => runStage(name, config, { ...optionsOf(join(root, 'none')), inputs: some }));
         expect(error.code).toBe('E_CONFIG');
         expect(error.message).toContain(`--${role}`);
-        expect(error.message.split('\n')[1]).toMatch(/^a folder that \w+/); // what to give
+        expect(error.message.split('\n')[1]).toMatch(/^give a folder that \w+/); // what to give
       }
       if (!dataset) return;
       const path = join(root, 'nowhere');
