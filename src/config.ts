@@ -116,7 +116,12 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
   try {
     values = parseYaml(text);
   } catch (cause) {
-    throw new LpldError('E_CONFIG', `${path}: ${(cause as Error).message.split('\n')[0]}`, { path }, cause);
+    throw new LpldError(
+      'E_CONFIG',
+      `${path}: no YAML or JSON: ${(cause as Error).message.split('\n')[0]!.replace(/:$/, '')}`,
+      { path },
+      cause,
+    );
   }
   if (!isPlain(values))
     throw new LpldError(

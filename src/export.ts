@@ -183,7 +183,10 @@ export async function exportData(given: ExportOptions): Promise<Exported> {
   const images = await imagesOf(set, artifact);
   if ((format.holds === 'labels') !== (options.labels !== null)) {
     const wanted = format.holds === 'labels' ? 'the folder of labels' : 'no folder';
-    throw new LpldError('E_CONFIG', expected(`${wanted} for --format ${format.name}`, '--labels', options.labels));
+    throw new LpldError(
+      'E_CONFIG',
+      expected(`${wanted} for --format ${format.name}`, '--labels', options.labels ?? undefined),
+    );
   }
   await using store = options.labels === null ? null : await LabelStore.open(await openArtifact(options.labels));
   const madeFrom = store?.artifact.manifest.inputs.images;

@@ -14,7 +14,7 @@ import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.t
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
 import { type RunOptions, resolveRuntime, type Settled, type StageOptions, settled } from './run-options.ts';
-import { datasetOnce, existing, make, prepare } from './stage-runner.ts';
+import { type DatasetOnce, datasetOnce, existing, make, prepare } from './stage-runner.ts';
 import { STAGES } from './stages/index.ts';
 import type { StageName } from './stages/types.ts';
 
@@ -44,13 +44,24 @@ export function differingKeys(a: unknown, b: unknown, prefix = ''): string[] {
   return keys.flatMap((key) => differingKeys(a[key], b[key], prefix === '' ? key : `${prefix}.${key}`));
 }
 
-/** Refuses another config than the one the run folder was begun with, unless stages are to be run again. */
-async function checkConfig(config: Config, options: RunOptions): Promise<void> {
-  const path = join(options.out, 'config.json');
+/**
+ * Refuses another config than the one the run folder was begun with, unless stages are to be run again. A config that no
+ * stage was begun with binds nobody, and a dataset may move: its id tells whether it is the same.
+ */
+async function checkConfig(config: Config, options: RunOptions, dataset: DatasetOnce): Promise<void> {
+  const { out } = options;
+  const path = join(out, 'config.json');
+  const there = (folder: string): boolean =>
+    existsSync(join(out, folder)) || existsSync(join(out, `${folder}.partial`));
   if (options.restartFrom !== undefined || !existsSync(path)) return;
+  if (!pipelineNodes(config).some(({ folder }) => there(folder))) return;
   const before = await readJsonFile<Config>(path);
   const keys = differingKeys(before, config);
   if (keys.length === 0) return;
+  if (keys.length === 1 && keys[0] === 'dataset.path') {
+    const made = await existing(join(out, 'squeeze'));
+    if (made !== null && made.manifest.inputs.dataset === (await dataset(config)).id) return;
+  }
   const value = (of: unknown, key: string) =>
     JSON.stringify(
       key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of),
@@ -102,9 +113,9 @@ export async function planPipeline(
 ): Promise<{
   stages: { name: string; folder: string; action: 'run' | 'keep'; bytes: number; seconds: number }[];
 }> {
-  await checkConfig(config, options);
   const runtime = resolveRuntime(options);
   const dataset = datasetOnce(runtime);
+  await checkConfig(config, options, dataset);
   const data = await dataset(config);
   const counts = { train: data.train.count, test: data.test?.count ?? 0, classes: data.classNames.length };
   const order = STAGES.map((stage) => stage.name);
@@ -141,9 +152,9 @@ export async function runPipeline(config: Config, given: RunOptions): Promise<Ru
   const lock = lockRun(options.out);
   try {
     if (lock.message !== null) options.progress.stage('run').log(lock.message);
-    await checkConfig(config, options);
     const runtime = resolveRuntime(options);
     const dataset = datasetOnce(runtime);
+    await checkConfig(config, options, dataset);
     const nodes = pipelineNodes(config);
     const foldersOf = (node: Node) =>
       Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));

@@ -2,10 +2,11 @@
 // lock, --dry-run, run.json and the reports.
 
 import { spawnSync } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { encodeImage } from '../src/datasets/images.ts';
 import { pipelineNodes } from '../src/pipeline.ts';
 import { differingKeys, planPipeline, runPipeline } from '../src/run.ts';
 import { LOCK_FILE, lockRun } from '../src/run-lock.ts';
@@ -115,6 +116,42 @@ describe('another config', () => {
     expect(error.message).toContain('train.lr was 0.01 and is 0.02');
     expect(error.message).toContain('--restart-from train');
     expect(await snapshot(out)).toEqual(before);
+  });
+
+  test('a run that was refused before anything was begun binds no config', async () => {
+    const out = join(root, 'refused-first');
+    const nowhere = tiny({ dataset: { format: 'folder', path: join(root, 'nowhere') } });
+    expect((await refusal(() => runPipeline(nowhere, { out }))).code).toBe('E_DATA');
+    expect((await planPipeline(config, { out })).stages).toHaveLength(folders.length);
+  });
+
+  test('a dataset that moved is the same, another one at a new place is not', async () => {
+    const folder = (path: string) => tiny({ dataset: { format: 'folder', path: join(root, path), inputSize: 8 } });
+    for (const [path, shift] of [
+      ['here', 0],
+      ['other', 3],
+    ] as const)
+      for (const [name, level] of [
+        ['0', 20],
+        ['1', 120],
+        ['2', 220],
+      ] as const) {
+        const put = (i: number) => encodeImage(new Uint8Array(64).fill(level + i + shift), 8, 8, 1, 'png');
+        for (let i = 0; i < 16 + shift; i++) {
+          await mkdir(join(root, path, 'train', name), { recursive: true });
+          await writeFile(join(root, path, 'train', name, `${i}.png`), await put(i));
+          await mkdir(join(root, path, 'val', name), { recursive: true });
+          await writeFile(join(root, path, 'val', name, `${i}.png`), await put(i));
+        }
+      }
+    const out = join(root, 'moving');
+    await runPipeline(folder('here'), { ...optionsOf(out) });
+    const before = artifactsIn(await snapshot(out));
+    await cp(join(root, 'here'), join(root, 'there'), { recursive: true });
+    await runPipeline(folder('there'), { ...optionsOf(out) });
+    expect(artifactsIn(await snapshot(out))).toEqual(before);
+    const error = await refusal(() => runPipeline(folder('other'), { ...optionsOf(out) }));
+    expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining('dataset.path was')]);
   });
 
   test('differingKeys looks into sections, compares lists whole and leaves out what changes no result', () => {

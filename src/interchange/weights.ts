@@ -1,6 +1,7 @@
 // A model's weights from a file of another program, as a flat map under the network's own names. What wraps them there
 // (a dict under state_dict or model, DataParallel's `module.` prefix) is taken off; nothing else is guessed.
 
+import { existsSync } from 'node:fs';
 import { expected, LpldError } from '../errors.ts';
 import { readSafetensors } from '../safetensors.ts';
 import type { TensorMap, TensorView } from '../tensor.ts';
@@ -57,5 +58,6 @@ export async function readWeights(path: string): Promise<TensorMap> {
     const known = WEIGHT_FORMATS.flatMap(({ extensions }) => extensions).join(', ');
     return refuse(path, `a name ending in ${known}`, 'weights', path);
   }
+  if (!existsSync(path)) return refuse(path, 'a file of weights', 'weights', undefined);
   return format.read(path);
 }
