@@ -24,7 +24,7 @@ import type { Node } from './pipeline.ts';
 import type { StageProgress } from './progress.ts';
 import { checkApart, missingRole, openAs } from './roles.ts';
 import { openConfigured, throwIfCancelled } from './stages/shared.ts';
-import type { Runtime, StageName, Summary } from './stages/types.ts';
+import type { Runtime, Summary } from './stages/types.ts';
 
 const deviceClass = (runtime: Runtime): 'cpu' | 'cuda' => (runtime.device === 'cpu' ? 'cpu' : 'cuda');
 

