@@ -238,8 +238,8 @@ describe('bar', () => {
     pass(10);
     stage.update(100, { ce: 0.25 });
     stage.finish();
-    const escape = String.fromCharCode(27);
-    const moves = new RegExp(`${escape}\\[\\??\\d*[A-Za-z]|${escape}[78]|[\\r\\n]`);
+    const esc = String.fromCharCode(27);
+    const moves = new RegExp(`${esc}\\[\\??\\d*[A-Za-z]|${esc}[78]|[\\r\\n]`);
     const drawn = stream.text.split(moves).filter((part) => part.includes('100/200'));
     for (const part of drawn) {
       expect(part.trimEnd()).toMatch(line);
