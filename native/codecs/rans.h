@@ -1,6 +1,6 @@
 #pragma once
 // rans: the entropy coder of the codecs that write blobs. A range asymmetric numeral system (Duda 2013) with a 32-bit
-// state in [2^23, 2^31), bytes in and out, and frequencies in 4096ths; a symbol is the interval [start, start + frequency).
+// state in [2^23, 2^31), bytes in and out, and frequencies in 16384ths; a symbol is the interval [start, start + frequency).
 // A stream is the decoder's first state (4 bytes, little-endian), then the bytes it takes in; a whole stream ends in the
 // state 2^23 with no byte left, so nearly all damage is noticed (but for flips among bits of equal
 // likelihood; the manifest's hash sees those). All integers: equal on every machine.
@@ -12,7 +12,7 @@
 
 namespace lpld {
 
-constexpr int kRansBits = 12;
+constexpr int kRansBits = 14;
 constexpr uint32_t kRansTotal = 1u << kRansBits;
 constexpr uint32_t kRansLow = 1u << 23;
 constexpr int kRansChunk = 8;  // bits of equal likelihood go out in pieces of at most so many

@@ -73,7 +73,7 @@ function readerOf(store: LabelStore): (recordIds: Int32Array) => Promise<LabelRe
 
 export const prune: Stage = {
   name: 'prune',
-  version: 1,
+  version: 2,
   summary: 'keep a part of the labels, the pool students draw from, or store them with another codec',
   inputs: ['labels', 'images'],
   options: pruneOptions,

@@ -67,7 +67,7 @@ function labelHeader(
 
 export const relabel: Stage = {
   name: 'relabel',
-  version: 2,
+  version: 3,
   summary: "store the teacher's answers to augmented views of the images",
   inputs: ['teacher', 'images'],
   options: relabelOptions,

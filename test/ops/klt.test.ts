@@ -7,7 +7,7 @@ import { arrayOf } from '../../src/tensor.ts';
 import { centre, decodeStream, dither, inSteps, quantise, readBasis, reconstruct } from '../reference/klt.ts';
 import { codecNeeds, codingSpec, decode, encode, fitBasis, logitsOnly, type RowsOptions } from '../util/codes.ts';
 import { someLogits } from '../util/klt.ts';
-import { rowsOf, values } from '../util/tensors.ts';
+import { rowsOf, symmetric, values } from '../util/tensors.ts';
 import { expectClose } from '../util/tolerance.ts';
 
 const SEED = 0x0123456789abcdefn;
@@ -45,7 +45,7 @@ describe('against the reference', () => {
   test.each([
     ['klt:2', 12],
     ['klt:6', 12],
-    ['klt:mse=0.0001', 12], // alphabets with low bits of their own
+    ['klt:mse=0.0001', 12], // symbols with low bits of their own
     ['klt:1', 2],
   ])('%s of %i classes: the stream holds the quantised coefficients, and decodes to them', async (codec, K) => {
     const lengths = [40, 1, 59];
@@ -55,15 +55,15 @@ describe('against the reference', () => {
     const got = values(await decode(spec, labels));
     let row = 0;
     for (const [r, n] of lengths.entries()) {
-      const u = dither(SEED, index.slice(row, row + n), [3, 70, 900][r]!, basis.tables.length);
+      const u = dither(SEED, index.slice(row, row + n), [3, 70, 900][r]!, basis.models.length);
       const t = inSteps(basis, centre(rowsOf(logits, K, row, row + n), K));
       const q = quantise(t, u);
-      expect(decodeStream(basis.tables, blobs[r]!, u)).toEqual(q);
+      expect(decodeStream(basis.models, blobs[r]!, u)).toEqual(q);
       const wanted = reconstruct(basis, q, u, n).flatMap((x) => [...x]);
       expectClose(`${codec} record ${r}`, rowsOf(got, K, row, row + n), wanted, 1e-6);
       row += n;
     }
-    if (codec.includes('mse')) expect(basis.tables.some(({ shift }) => shift > 0)).toBe(true);
+    if (codec.includes('mse')) expect(basis.models.some((model) => model!.shift > 0)).toBe(true);
   });
 
   test('the basis: orthonormal eigenvectors of the covariance, strongest first, largest entry positive', async () => {
@@ -112,6 +112,63 @@ describe('the target', () => {
   });
 });
 
+describe('bytes within 2 % and a twentieth of a bit a row of the entropy', () => {
+  /** Draws of a mixture [share, mean, deviation], and the mean -log2 of its density there. */
+  const sampled = (parts: readonly (readonly [number, number, number])[], rows: number) => {
+    const list = parts.flatMap(([share, mean, deviation]) => {
+      const n = Math.round(share * rows);
+      const u = symmetric([2 * n], 900 + mean).map((x) => (x + 1) / 2);
+      return Array.from({ length: n }, (_, i) => {
+        const size = Math.sqrt(-2 * Math.log(Math.max(1e-12, u[2 * i]!)));
+        return Math.fround(mean + deviation * size * Math.cos(2 * Math.PI * u[2 * i + 1]!));
+      });
+    });
+    const bell = (x: number, deviation: number) =>
+      Math.exp(-(x * x) / 2 / deviation ** 2) / deviation / Math.sqrt(2 * Math.PI);
+    const bits = list.map((x) => -Math.log2(sum(parts.map(([share, mean, s]) => share * bell(x - mean, s)))));
+    return { list, bits: sum(bits) / list.length };
+  };
+
+  test.each([
+    ['one Gaussian', [[1, 0, 3]]],
+    [
+      'two clusters',
+      [
+        [0.3, -7, 1],
+        [0.7, 3, 0.5],
+      ],
+    ],
+    [
+      'three clusters',
+      [
+        [0.2, -9, 0.6],
+        [0.5, 0, 0.6],
+        [0.3, 6, 0.6],
+      ],
+    ],
+    [
+      'a peak with wide tails',
+      [
+        [0.8, 0, 0.5],
+        [0.2, 0, 4],
+      ],
+    ],
+  ] as const)('%s', async (_what, parts) => {
+    const { list, bits } = sampled(parts, 4000);
+    const logits = Float64Array.from(list.flatMap((x) => [x, -x])); // one coefficient, sqrt(2) as large
+    const plain = codingSpec('klt:mse=0.001', list.length, 2, { seed: SEED });
+    const answers = logitsOnly([list.length, 2], logits);
+    const basis = await fitBasis(plain, answers);
+    const labels = await encode({ ...plain, basis }, answers);
+    const step = values(basis.step!)[0]! / Math.SQRT2;
+    const spent = (8 * labels.blobs!.data.shape[0]!) / list.length;
+    const entropy = bits - Math.log2(step);
+    expect(basis.model!.shape[0]).toBeGreaterThanOrEqual(parts.length);
+    expect(spent).toBeGreaterThan(entropy - 0.1);
+    expect(spent).toBeLessThan(1.02 * entropy + 0.05);
+  });
+});
+
 test('the error is uniform over a step, tells nothing of the coefficient, and is another one in another view', async () => {
   const [rows, K] = [2000, 12];
   const first = await fitted('klt:6', rows, K, { recordIds: [5] });
@@ -121,14 +178,14 @@ test('the error is uniform over a step, tells nothing of the coefficient, and is
     const own = codingSpec('klt:6', rows, K, { seed: SEED, recordIds: [id] });
     const labels = await encode({ ...own, basis: first.spec.basis }, logitsOnly([rows, K], first.logits));
     const u = dither(SEED, [...Array(rows).keys()], id, t.length);
-    const q = decodeStream(basis.tables, arrayOf(labels.blobs!.data, 'U8'), u);
+    const q = decodeStream(basis.models, arrayOf(labels.blobs!.data, 'U8'), u);
     return q.map((c, j) => c.map((x, i) => x + 0.5 - u[j]![i]! * 2 ** -24 - t[j]![i]!));
   };
   const [one, other] = [await errorsOf(5), await errorsOf(6)];
-  const n = rows * basis.tables.length;
+  const n = rows * basis.models.length;
   const flat = one.flat();
   const bound = 4 / Math.sqrt(n); // four standard deviations of a correlation of independent values
-  expect(basis.tables.length).toBeGreaterThan(3);
+  expect(basis.models.length).toBeGreaterThan(3);
   expect(Math.abs(sum(flat) / n)).toBeLessThan(bound * Math.sqrt(1 / 12));
   expect(sum(flat.map((e) => e * e)) / n).toBeCloseTo(1 / 12, 2);
   const sorted = flat.toSorted((a, b) => a - b);
@@ -193,7 +250,7 @@ describe('samples that teach little', () => {
     const all = Float64Array.from({ length: rows * K }, (_, at) => Math.fround(row[at % K]!));
     const spec = codingSpec(codec, rows, K);
     const basis = await fitBasis(spec, logitsOnly([rows, K], all));
-    expect(basis.coefficient!.shape).toEqual([0, 3]);
+    expect(basis.model!.shape).toEqual([0, 3]);
     const labels = await encode({ ...spec, basis }, logitsOnly([rows, K], all));
     expect(labels.blobs!.data.shape).toEqual([0]);
     const wanted = centre(all, K).flatMap((x) => [...x]);

@@ -2,8 +2,8 @@
 
 import { type TensorMap, type TensorView, tensor } from '../../src/tensor.ts';
 import { halfBits } from '../reference/half.ts';
-import type { Table } from '../reference/klt.ts';
-import { f32, i32, symmetric } from './tensors.ts';
+import type { Gaussians } from '../reference/klt.ts';
+import { f32, symmetric, u8 } from './tensors.ts';
 
 const f16 = (shape: readonly number[], values: ArrayLike<number>): TensorView =>
   tensor('F16', shape, Uint16Array.from(values, halfBits));
@@ -21,19 +21,22 @@ export function someLogits(rows: number, K: number, object: number, rank = 4): F
   });
 }
 
-/** Four equal tables: what the frequencies leave of 4096 is the escape's. */
-export function flatTable(first: number, frequency: readonly number[], shift = 0): Table {
-  const rest = 4096 - frequency.reduce((sum, f) => sum + f, 0);
-  return { first, count: frequency.length, shift, frequency: new Array(4).fill([...frequency, rest]) };
+/** A Gaussian's width byte: cells of `mantissa` 2^exponent 2^-24ths of a step (8 to 15, 14 to 41). */
+export const widthByte = (mantissa: number, exponent: number): number => 8 * (exponent - 14) + mantissa - 8;
+
+/** One Gaussian around 0, of a deviation of about `steps`. */
+export function around0(steps: number): Gaussians {
+  const exponent = Math.floor(Math.log2(steps * 2 ** 21)) - 3;
+  return [[0, widthByte(Math.min(15, Math.round(steps * 2 ** (21 - exponent))), exponent), 128]];
 }
 
 /**
  * A basis whose coefficient j is the logit of class j less its row's mean: step 1, mean 0, K = m + 1. The logits
  * (q_0, .., q_m-1, minus their sum) have the coefficients q.
  */
-export function plainBasis(tables: readonly Table[]): TensorMap {
-  const [m, K] = [tables.length, tables.length + 1];
-  const all = tables.flatMap(({ frequency }) => frequency.flat());
+export function plainBasis(models: readonly Gaussians[]): TensorMap {
+  const [m, K] = [models.length, models.length + 1];
+  const rows = models.flat();
   return {
     mean: f32([K], new Float32Array(K)),
     vectors: f16(
@@ -41,10 +44,6 @@ export function plainBasis(tables: readonly Table[]): TensorMap {
       Float64Array.from({ length: m * K }, (_, at) => (at % K === Math.floor(at / K) ? 1 : 0)),
     ),
     step: f32([1], [1]),
-    coefficient: i32(
-      [m, 3],
-      tables.flatMap(({ first, count, shift }) => [first, count, shift]),
-    ),
-    frequency: tensor('I16', [all.length], Int16Array.from(all)),
+    model: u8([rows.length, 3], rows.flat()),
   };
 }

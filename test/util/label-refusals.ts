@@ -14,7 +14,7 @@ import {
   roundTrip,
 } from './codes.ts';
 import { evaluateSpec, labelSpec, openModel } from './jobs.ts';
-import { flatTable, plainBasis } from './klt.ts';
+import { around0, plainBasis } from './klt.ts';
 import { native, quiet } from './native.ts';
 import type { Handles, Refusal } from './refusals.ts';
 import { f32, i32, i64, u8 } from './tensors.ts';
@@ -47,9 +47,12 @@ const silent = (): unknown => {
 };
 
 const bytes = (...values: number[]) => ({ data: u8([values.length], values), offset: i64([2], [0, values.length]) });
-const plain = plainBasis([flatTable(0, [2048]), flatTable(0, [1024])]);
+const plain = plainBasis([around0(0.3), around0(0.3)]);
 const fromKlt = (change: TensorMap, data: number[] = [0, 0, 128, 0]): Promise<unknown> =>
   decode({ ...codingSpec('klt:24', 1, 3), basis: { ...plain, ...change } }, { tensors: {}, blobs: bytes(...data) });
+const i8 = (shape: readonly number[], values: readonly number[]) => tensor('I8', shape, Int8Array.from(values));
+const halfRows = (shape: readonly number[], value: number) =>
+  halves(shape, new Array(shape.reduce((a, b) => a * b)).fill(value)).logits!;
 const i16 = (values: readonly number[]) => tensor('I16', [values.length], Int16Array.from(values));
 const fits = async (codec: string, changed: TensorMap = {}, change: RowsOptions = {}): Promise<unknown> => {
   const answers = logitsOnly([2, 3], [0, 1, 5, 4, 2, 0]);
@@ -98,10 +101,23 @@ export const LABEL_REFUSALS: Refusal[] = [
   ],
   ['klt without a basis', 'E_MISMATCH', () => encode(codingSpec('klt:24', 1, 2), logitsOnly([1, 2], [0, 1]))],
   ['a step of nothing', 'E_MISMATCH', () => fromKlt({ step: f32([1], [0]) })],
-  ['tables that are not there', 'E_MISMATCH', () => fromKlt({ coefficient: i32([2, 3], [0, 1, 0, 0, 200, 0]) })],
-  ['a frequency of nothing', 'E_MISMATCH', () => fromKlt({ frequency: i16([0, 4096, ...new Array(14).fill(2048)]) })],
-  ['frequencies of too little', 'E_MISMATCH', () => fromKlt({ frequency: i16(new Array(16).fill(2047)) })],
-  ['a table too many', 'E_MISMATCH', () => fromKlt({ frequency: i16(new Array(17).fill(2048)) })],
+  ['a mean past all logits', 'E_MISMATCH', () => fromKlt({ mean: f32([3], [0, 2e12, 0]) })],
+  ['a width past the last', 'E_MISMATCH', () => fromKlt({ model: u8([2, 3], [0, 40, 128, 0, 224, 128]) })],
+  ['a model of two bytes', 'E_MISMATCH', () => fromKlt({ model: u8([2, 2], [0, 40, 0, 40]) })],
+  [
+    'shares of more than all',
+    'E_MISMATCH',
+    () => fromKlt({ model: u8([3, 3], [200, 40, 128, 56, 40, 128, 0, 40, 128]) }),
+  ],
+  ['a model without an end', 'E_MISMATCH', () => fromKlt({ model: u8([2, 3], [0, 40, 128, 9, 40, 128]) })],
+  ['what is left out amid a mixture', 'E_MISMATCH', () => fromKlt({ model: u8([2, 3], [9, 40, 128, 0, 255, 0]) })],
+  [
+    'a model without a vector',
+    'E_MISMATCH',
+    () => fromKlt({ model: u8([3, 3], [0, 40, 128, 0, 40, 128, 0, 40, 128]) }),
+  ],
+  ['a vector of nothing', 'E_MISMATCH', () => fromKlt({ vectors: i8([2, 3], [1, 0, 0, 0, 0, 0]) })],
+  ['a basis of tables, of an earlier version', 'E_MISMATCH', () => fromKlt({ frequency: i16([4096]) })],
   [
     'logits far from the sample',
     'E_DIVERGED',
@@ -121,7 +137,12 @@ export const LABEL_REFUSALS: Refusal[] = [
     () => decode({ ...codingSpec('klt:24', 1, 1), basis: plainBasis([]) }, { tensors: {}, blobs: bytes(1) }),
   ],
   ['delta of an image it does not know', 'E_MISMATCH', () => fits('delta:24', {}, { index: [0, 2] })],
-  ['gains beyond reason', 'E_MISMATCH', () => fits('delta:24', { gain: f32([17, 2], new Array(34).fill(101)) })],
+  ['gains beyond reason', 'E_MISMATCH', () => fits('delta:24', { gain: halfRows([17, 2], 101) })],
+  [
+    'whole images of fewer coefficients than vectors',
+    'E_MISMATCH',
+    () => fits('delta:24', { 'base.model': u8([0, 3], []) }),
+  ],
   ['fewer than no whole images', 'E_MISMATCH', () => fits('delta:24', { 'base.images': i32([1], [-1]) })],
   ['a top-k name without a mode', 'E_CONFIG', () => native().codecNeeds('topk:5')],
   ['top-k of a logit past half precision', 'E_DIVERGED', () => roundTrip('topk:1:mr', [1, 3], [0, 70_000, 1])],
@@ -153,14 +174,13 @@ export const LABEL_REFUSALS: Refusal[] = [
     () => encode({ ...coding('features'), basis: head }, { logits: zeros.logits, features: f32([2, 1], [0, 70_000]) }),
   ],
   [
-    'a basis of more coefficients than classes',
+    'a basis of more vectors than two for a class',
     'E_MISMATCH',
     () => {
-      const two = plainBasis([flatTable(0, [2048]), flatTable(0, [1024])]);
       const basis = {
-        ...two,
+        ...plain,
         mean: f32([1], [0]),
-        vectors: { ...two.vectors!, shape: [2, 1], data: new Uint8Array(4) },
+        vectors: { ...plain.vectors!, shape: [3, 1], data: new Uint8Array(6) },
       };
       return decode(
         { ...codingSpec('klt:24', 1, 1), basis },
