@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 import { loadNative } from '../dist/addon.js';
 import { distance, JOB_CHECKS, Side, synthesisSpec } from './gpu-check-jobs.mjs';
 import { kernelChecks, loopChecks } from './gpu-check-kernels.mjs';
+import { LABEL_CHECKS } from './gpu-check-labels.mjs';
 import { breaksContext, collectRows } from './gpu-check-rows.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -30,7 +31,7 @@ const BENCHES = { synthesize: 420, 'norm-act': 120, render: 120 }; // seconds ea
  */
 export function deviceChecks(device, seed = 1n) {
   const native = loadNative(device === 'cpu' ? 'cpu' : 'cuda');
-  const jobs = JOB_CHECKS.map(({ name, tolerance, run }) => ({
+  const jobs = [...JOB_CHECKS, ...LABEL_CHECKS].map(({ name, tolerance, run }) => ({
     name,
     async run() {
       const wanted = await run(new Side(native, 'cpu'));

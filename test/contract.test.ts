@@ -76,6 +76,10 @@ test('the addon exports the names of NativeBinding, and ops those of NativeOps',
   expect(kinds(ops())).toEqual(OPS);
 });
 
+test('without the CUDA libraries in the process the addon says so, in the words that loadNative looks for', () => {
+  expect(native().cuda()).toMatchObject({ available: false, reason: expect.stringContaining('were not loaded') });
+});
+
 test('info names the versions and the processor', async () => {
   const info = native().info();
   expect(kinds(info)).toEqual(INFO);
