@@ -30,6 +30,7 @@ const BINDING = {
   decode: 'function',
   evaluate: 'function',
   similarity: 'function',
+  timeOp: 'function',
   shutdown: 'function',
   ops: 'object',
   opsOn: 'function',
