@@ -11,19 +11,6 @@ import { native } from './util/native.ts';
 
 const quiet = () => {};
 
-test('what cannot be timed is refused with the code of a wrong setting', async () => {
-  const spec = { op: 'copy', device: 'cpu', dtype: 'F32', groups: 1, imagesPerGroup: 1, channels: 1, size: 2 } as const;
-  const asked = { ...spec, kernels: false, graph: false, runs: 1, rounds: 1 };
-  const code = async (change: object): Promise<string> =>
-    (async () => native().timeOp({ ...asked, ...change }, quiet).promise)().then(
-      () => 'none',
-      (e: { code: string }) => e.code,
-    );
-  expect(await code({})).toBe('none');
-  for (const change of [{ op: 'conv' }, { dtype: 'F64' }, { groups: 0 }, { rounds: 0 }, { device: 'gpu' }])
-    expect(await code(change)).toBe('E_CONFIG');
-});
-
 test('an evaluation in parts has the hits and summed losses of one call, step by step', async () => {
   const [model, store] = [openModel(), openStore()];
   const spec = evaluateSpec(5);

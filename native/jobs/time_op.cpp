@@ -190,9 +190,10 @@ OpName parse_op_name(const std::string& name) {
 
 OpTimes time_op(const TimeOpSpec& spec, const JobContext& job) {
   check_device(spec.device);
-  LPLD_CHECK(spec.groups > 0 && spec.images > 0 && spec.channels > 0 && spec.size > 0 && spec.runs > 0 &&
-                 spec.rounds > 0 && (spec.dtype == at::kFloat || spec.dtype == at::kBFloat16),
-             Config, "expected sizes, runs and rounds of at least 1 and F32 or BF16 for a timed op");
+  LPLD_CHECK(
+      spec.groups > 0 && spec.images > 0 && spec.channels > 0 && spec.size > 0 && spec.runs > 0 && spec.rounds > 0,
+      Config, "expected sizes, runs and rounds of at least 1 for a timed op, received ", spec.groups, ", ", spec.images,
+      ", ", spec.channels, ", ", spec.size, "; ", spec.runs, ", ", spec.rounds);
   apply({Precision::Fp32, /*threads=*/1, /*deterministic=*/false});  // else every new tensor would be filled first
   const c10::AutoGradMode grad(true);
   const std::unique_ptr<WithoutKernels> aten(spec.kernels ? nullptr : new WithoutKernels);

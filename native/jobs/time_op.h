@@ -15,11 +15,11 @@ OpName parse_op_name(const std::string& name);                          // throw
 struct TimeOpSpec {
   OpName op;
   std::string device;
-  at::ScalarType dtype;                     // float or bfloat16: of norm_act and copy; the others are float
+  at::ScalarType dtype;                    // float or bfloat16: of norm_act and copy; the others are float
   int64_t groups, images, channels, size;  // x [G*n, C, P, P]
-  bool kernels;                             // ours where they serve the device; false: the bodies used without them
-  bool graph;                               // replays of a captured run where that can be made, as synthesis does
-  int64_t runs, rounds;                     // runs of a round, one after the other without a look at the device
+  bool kernels;                            // ours where they serve the device; false: the bodies used without them
+  bool graph;                              // replays of a captured run where that can be made, as synthesis does
+  int64_t runs, rounds;                    // runs of a round, one after the other without a look at the device
 };
 
 struct OpTimes {
