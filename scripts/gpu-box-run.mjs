@@ -1,10 +1,10 @@
 // What scripts/gpu-box.sh does once Node is there. Steps, all without names, what is worth most first: build (the addon, the
-// kernels, the graph; skipped if they are up to date, run first whatever is named), probe (every kernel against its emulation,
-// and under compute-sanitizer), checks (gpu-check --checks), kernels and synthesize (benches), quickstart, relabel, codecs,
-// render (benches), tests (of the device). Each has a time limit, all together --limit seconds, so that a machine that ends a
+// kernels, the graph; skipped if they are up to date, run first whatever is named), probe (every kernel against its
+// emulation), checks (gpu-check --checks), kernels and synthesize (benches), quickstart, relabel, codecs, render (benches),
+// sanitizer (the probe under compute-sanitizer), tests (of the device). Each has a time limit, all together --limit seconds, so that a machine that ends a
 // command after ten minutes still sees the table. The same call again goes on: steps not begun come first, then those that
 // failed, and what has ended well is left out. DIR (default $OUT, else none) receives what the steps write as JSON, box.json
-// (how each ended) and log.txt: seven files. Exit code 1 if a step fails, 4 without LibTorch.
+// (how each ended) and log.txt: eight files. Exit code 1 if a step fails, 4 without LibTorch.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -52,7 +52,7 @@ const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...TESTED, '--reporter=
 const STEPS = {
   build: { seconds: Number.POSITIVE_INFINITY, args: () => ['scripts/build-native.mjs'], note: lastLine(/^built /) },
   probe: {
-    seconds: 120,
+    seconds: 60,
     args: () => ['scripts/gpu-probe.mjs', '--device', device, ...outArgs],
     note: lastLine(/^probe:/),
   },
@@ -63,6 +63,11 @@ const STEPS = {
   relabel: part('relabel', 240, /^bench relabel:/),
   codecs: part('codecs', 240, /^bench codecs:/),
   render: part('render', 60, /^bench render:/),
+  sanitizer: {
+    seconds: 180,
+    args: () => ['scripts/gpu-probe.mjs', '--tools', '--device', device, ...outArgs],
+    note: lastLine(/^sanitizer:/),
+  },
   tests: {
     seconds: 240,
     args: () => [...vitest, `--outputFile=${join(out === '' ? at('build') : out, 'tests.json')}`],

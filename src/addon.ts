@@ -151,8 +151,20 @@ function requireCuda(libtorch: LibtorchLocation): void {
   });
 }
 
+/** The driver's library, from where we saw it if the loader does not look there: all others ask for it by its name. */
+function mapDriver(): void {
+  const path = cudaDriver().libcuda;
+  try {
+    mapLibrary('libcuda.so.1');
+  } catch (e) {
+    if (path === null) throw e;
+    mapLibrary(path);
+  }
+}
+
 /** LibTorch registers its CUDA kernels when these are mapped; it must happen before the first CUDA query. */
 function mapCuda(libtorch: LibtorchLocation): void {
+  mapDriver();
   for (const name of ['libc10_cuda.so', 'libtorch_cuda.so']) {
     const file = join(libtorch.libDir, name);
     if (existsSync(file)) mapLibrary(file);

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { packageFolders } from '../scripts/gpu-box-pack.mjs';
-import { stepsOf } from '../scripts/gpu-box-steps.mjs';
+import { judged, stepsOf } from '../scripts/gpu-box-steps.mjs';
 import { ipcShares } from '../scripts/gpu-check.mjs';
 import { collectRows } from '../scripts/gpu-check-rows.mjs';
 
@@ -70,6 +70,25 @@ test('a second call goes on where the first ended: what was not begun, then what
   const before = { build: 'ok', checks: 'failed: exit code 1', bench: 'ok' };
   expect(stepsOf(all, [], before)).toEqual(['build', 'run', 'tests', 'checks']);
   expect(stepsOf(all, ['bench', 'checks'], before)).toEqual(['build', 'checks', 'bench']);
+});
+
+test("a tool's errors count though they ended the program; without any, only a program that came to its end is sound", () => {
+  const end = '{"cases": 3, "wrong": 0}';
+  expect(judged({ status: 0, text: `${end}\n========= ERROR SUMMARY: 0 errors` })).toEqual({ errors: 0 });
+  expect(judged({ status: 0, text: `${end}\n========= RACECHECK SUMMARY: 0 hazards displayed` })).toEqual({
+    errors: 0,
+  });
+  const text = '========= Invalid __global__ read of size 4\nprobe: launched\n========= ERROR SUMMARY: 2 errors';
+  expect(judged({ status: 4, text })).toEqual({
+    errors: 2,
+    text: ['========= Invalid __global__ read of size 4', '========= ERROR SUMMARY: 2 errors'],
+  });
+  const refused = 'Error: Device not supported\n========= ERROR SUMMARY: 0 errors';
+  expect(judged({ status: 1, text: refused })).toMatchObject({ errors: null });
+  expect(judged({ status: null, text: 'spawnSync compute-sanitizer ENOENT' })).toEqual({
+    errors: null,
+    why: 'spawnSync compute-sanitizer ENOENT',
+  });
 });
 
 test('the rate of small classes is a share of that of large ones in the same case; rows without a rate have none', () => {
