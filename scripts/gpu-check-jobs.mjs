@@ -46,7 +46,7 @@ export class Side {
     return store;
   }
 
-  model(arch, channels, inputSize) {
+  model(arch, channels, inputSize, seed = 5n) {
     return this.native.createModel({
       arch,
       numClasses: CLASSES,
@@ -54,7 +54,7 @@ export class Side {
       inputSize,
       options: { stem: 'small', widths: [8, 16], pooling: 'avg' },
       device: this.device,
-      seed: 5n,
+      seed,
     });
   }
 }

@@ -106,13 +106,14 @@ export const LABEL_CHECKS = [
     /** @param {Side} side */
     async run(side) {
       const spec = trainSpec(side.native, 'adamw', await softTarget(side.native, codec));
-      const { loss } = await side.native.train(side.model('convnet', 3, 32), side.store(), spec, quiet).promise;
+      const student = side.model('convnet', 3, 32, 6n); // not the teacher's weights: a loss near zero is all rounding
+      const { loss } = await side.native.train(student, side.store(), spec, quiet).promise;
       return [...arrayOf(loss, 'F64')];
     },
   })),
   .../** @type {Precision[]} */ (['fp32', 'bf16']).map((precision) => ({
     name: `train: losses of three ${precision} steps of resnet18`,
-    tolerance: precision === 'fp32' ? 1e-3 : 0.05,
+    tolerance: precision === 'fp32' ? 5e-3 : 0.05, // batches of 12 in 17 BatchNorms
     /** @param {Side} side */
     async run(side) {
       const spec = { ...trainSpec(side.native, 'sgd', { kind: 'hard', smoothing: 0.1 }), precision };
