@@ -137,29 +137,30 @@ function headOf(weight, features, classes) {
  *
  * @param {NativeBinding} binding
  * @param {number} classes - K
+ * @param {{records: number, images?: number, batch?: number}} size
  */
-export function syntheticSource(binding, classes, { records }) {
+export function syntheticSource(binding, classes, { records, images: count = IMAGES, batch = BATCH }) {
   const teacher = binding.createModel(modelSpec({ arch: 'resnet18', classes, size: 64, device: 'cpu' }));
   const weight = Float32Array.from(normals(3n, 19, 0, 0, classes * D), (value) => (3 * value) / Math.sqrt(D));
   const state = teacher.stateDict();
   const bias = tensor('F32', [classes], new Float32Array(classes));
   teacher.loadStateDict({ ...state, 'fc.weight': tensor('F32', [classes, D], weight), 'fc.bias': bias });
-  const images = normals(3n, 19, 1, 0, IMAGES * D).map(Math.abs);
+  const images = normals(3n, 19, 1, 0, count * D).map(Math.abs);
   const plan = labelPlan({
-    ...{ images: IMAGES, batch: BATCH, epochs: EPOCHS, pruneRatio: 0, dropLast: true, keep: 'prefix', seed: 3n },
+    ...{ images: count, batch, epochs: EPOCHS, pruneRatio: 0, dropLast: true, keep: 'prefix', seed: 3n },
   });
-  const sizes = new Int32Array(2 * IMAGES).fill(64);
+  const sizes = new Int32Array(2 * count).fill(64);
   /** @type {AugmentSpec} */
   const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0, mix: 'cutmix' };
-  const part = (first, count) => {
-    const recordIds = plan.recordIds.slice(first, first + count);
+  const part = (first, many) => {
+    const recordIds = plan.recordIds.slice(first, first + many);
     const options = { seed: 3n, augment, sizes, inputSize: 64, purposes: LABEL_STREAMS };
     const recipes = drawRecipes(recordBatches(plan, 3n, recordIds), options);
     const [index, partner] = [arrayOf(recipes.index, 'I32'), arrayOf(recipes.mixIndex, 'I32')];
     const [share, offset] = [arrayOf(recipes.lambda, 'F32'), arrayOf(recipes.offset, 'I32')];
     const noise = normals(3n, 19, 2, first, index.length * D);
     const features = new Float32Array(index.length * D);
-    for (let record = 0; record < count; record++)
+    for (let record = 0; record < many; record++)
       for (let row = offset[record]; row < offset[record + 1]; row++) {
         const [own, other] = [index[row] * D, index[offset[record] + partner[row]] * D];
         for (let d = 0; d < D; d++)
@@ -169,8 +170,9 @@ export function syntheticSource(binding, classes, { records }) {
       }
     return { recordIds, recipes, ...headOf(weight, features, classes) };
   };
-  const [fit, measured] = [part(0, FIT), part(FIT, records)];
+  const fitted = Math.ceil((FIT * BATCH) / batch);
+  const [fit, measured] = [part(0, fitted), part(fitted, records)];
   const whole = headOf(weight, images, classes);
   const name = `${classes} classes, 512 features, random head`;
-  return { name, classes, fit, measured, whole, teacher, seed: 3n, storeRows: IMAGES * EPOCHS };
+  return { name, classes, fit, measured, whole, teacher, seed: 3n, storeRows: count * EPOCHS };
 }

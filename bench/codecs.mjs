@@ -2,18 +2,20 @@
 // component, distortion (distortion.mjs), encode and decode in GB/s of float32 logits next to memcpy and to general
 // compressors on the f16 bits of the same rows; then decode of records against a student's steps on them, in a job of one
 // step, where opening the codec counts once a step, and in a job of several, as `train` runs them. Codecs that learn
-// are fitted to other records than are measured. The door's copies are in our times. Answers: lossless contenders give every
-// bit back; dense codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder
-// for the real source, `--part NAME` makes one part: real, 1000, 10450, step-convnet, step-200 or step-1000.
+// are fitted to other records than are measured. The door's copies are in our times. On CUDA only decoding inside a training
+// step is measured (codec-steps.mjs): the rest is done on the CPU. Answers: lossless contenders give every bit back; dense
+// codecs stay within half a step, the others within the spread of the logits. `--run DIR` names a run folder for the real
+// source, `--part NAME` makes one part: real, 1000, 10450, step-convnet, step-200 or step-1000.
 
 import * as zlib from 'node:zlib';
 import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, inflateSync } from 'node:zlib';
-import { arrayOf, DTYPE_BYTES, elements, tensor } from '../dist/tensor.js';
+import { arrayOf, tensor } from '../dist/tensor.js';
 import { realSource, smallRun, syntheticSource } from './codec-answers.mjs';
+import { sizeOf, stepCase, sumOf, trainingCase } from './codec-steps.mjs';
 import { distortion, TEMPERATURES } from './distortion.mjs';
-import { modelSpec, native, noiseStore, someBatches } from './inputs.mjs';
+import { native } from './inputs.mjs';
 
-/** @import { NativeBinding, TrainSpec } from '../dist/native.js' */
+/** @import { NativeBinding } from '../dist/native.js' */
 
 const quiet = () => {};
 const dense = ['dense:f16', 'dense:int8', 'dense:int4'];
@@ -35,20 +37,17 @@ const STEPS = [
 ];
 
 export async function cases({ device, smoke, threads, run, part }) {
-  if (device !== 'cpu') {
-    const nothing = { name: 'all', unavailable: 'codecs code on the CPU', run: () => null };
-    return [{ name: 'codecs', contenders: [nothing], compare: () => null }];
-  }
+  const coding = device === 'cpu';
   const parts = ['real', ...Object.keys(HEADS), ...STEPS.map(({ part: name }) => name)];
   if (part !== undefined && !parts.includes(part))
     throw new Error(`expected one of ${parts.join(', ')} for --part but received ${part}`);
-  const binding = native('cpu');
+  const binding = native(device);
   const wanted = (name) => part === undefined || part === name;
   const needsReal = wanted('real') || wanted('step-convnet');
   const real = needsReal && (await realSource(binding, run ?? (await smallRun(threads)), { threads, smoke }));
-  const sources = wanted('real') ? [real] : [];
+  const sources = wanted('real') && coding ? [real] : [];
   for (const [classes, records] of Object.entries(HEADS))
-    if (wanted(classes) && !smoke) sources.push(syntheticSource(binding, Number(classes), { records }));
+    if (wanted(classes) && !smoke && coding) sources.push(syntheticSource(binding, Number(classes), { records }));
   const out = [];
   for (const source of sources) {
     const coded = await prepareAll(binding, source, threads);
@@ -56,15 +55,15 @@ export async function cases({ device, smoke, threads, run, part }) {
   }
   for (const { part: name, arch, classes, size, jobs } of STEPS) {
     if (!wanted(name) || (smoke && arch !== 'convnet')) continue;
-    const source = arch === 'convnet' ? real : syntheticSource(binding, classes, { records: 5 });
-    for (const steps of smoke ? [1] : jobs)
-      out.push(await stepCase(binding, { arch, classes: source.classes, size, source, threads, steps }));
+    const measured = coding ? { records: 5 } : { records: 16, images: 50, batch: 50 };
+    const source = arch === 'convnet' ? real : syntheticSource(binding, classes, measured);
+    const prepared = (one) => prepareAll(binding, one, threads);
+    const of = { arch, classes: source.classes, size, source, threads };
+    if (!coding) out.push(await trainingCase(binding, { ...of, device, smoke }, prepared));
+    else for (const steps of smoke ? [1] : jobs) out.push(await stepCase(binding, { ...of, steps }, prepared));
   }
   return out;
 }
-
-const sizeOf = ({ dtype, shape }) => DTYPE_BYTES[dtype] * elements(shape);
-const sumOf = (tensors) => Object.values(tensors).reduce((sum, t) => sum + sizeOf(t), 0);
 
 /**
  * Every codec for a source's classes, one after the other: its teacher does one job at a time.
@@ -109,6 +108,7 @@ async function prepare(binding, source, codec, threads) {
     codec,
     encode,
     decode,
+    labels: { codec, basis, recordIds: spec.recordIds, seed, images: null, ...encoded },
     bytesPerRow,
     ...distortion(logits, decoded, numClasses),
     wrong: wrongOf(codec, logits, decoded, numClasses),
@@ -223,89 +223,4 @@ function toHalf(value) {
   const power = Math.floor(Math.log2(size));
   const sign = value < 0 ? 0x8000 : 0;
   return sign | ((power + 15) << 10) | Math.floor((size / 2 ** power - 1) * 1024);
-}
-
-/**
- * Decode of 50 rows a step against a job of so many student's steps (which decode dense:f16 themselves).
- *
- * @param {NativeBinding} binding
- */
-async function stepCase(binding, { arch, classes, size, source, threads, steps }) {
-  const [channels, device] = [arch === 'convnet' ? 1 : 3, 'cpu'];
-  const all = Math.min(50 * steps, source.measured.logits.shape[0]);
-  const rows = all / steps;
-  const one = firstRows(source, all);
-  const coded = await prepareAll(binding, one, threads);
-  const store = noiseStore(binding, { count: rows, size, channels, classes, device });
-  const model = binding.createModel(modelSpec({ arch, classes, size, device }));
-  const normalize = binding.ops.normalizeTable(
-    tensor('F32', [channels], new Float32Array(channels).fill(0.5)),
-    tensor('F32', [channels], new Float32Array(channels).fill(0.25)),
-  );
-  const recordIds = tensor(
-    'I32',
-    [steps],
-    Int32Array.from({ length: steps }, (_, i) => i),
-  );
-  const code = { codec: 'dense:f16', basis: {}, recordIds, seed: 0n, images: null };
-  const logits = tensor('F16', [all, classes], new Uint16Array(all * classes));
-  /** @type {TrainSpec} */
-  const spec = {
-    ...{ precision: 'fp32', threads, deterministic: false, hashPixels: false },
-    recipes: someBatches({ batches: steps, count: rows, size, inputSize: size }),
-    input: { size, normalize },
-    target: {
-      kind: 'soft',
-      temperature: 20,
-      teacherTemperature: 20,
-      lossScale: 1,
-      ...code,
-      tensors: { logits },
-      blobs: null,
-    },
-    optimizer: {
-      ...{
-        kind: 'adamw',
-        lr: tensor('F64', [steps], new Float64Array(steps).fill(1e-3)),
-        momentum: 0.9,
-        beta1: 0.9,
-        beta2: 0.999,
-      },
-      ...{ eps: 1e-8, weightDecay: 0.01, decay: 'matrices' },
-    },
-  };
-  const step = () => binding.train(model, store, spec, quiet).promise;
-  return {
-    name: `decode against a step, ${arch}, ${size} px, ${rows} rows of ${classes}, jobs of ${steps}`,
-    contenders: [
-      { name: 'training step', run: step },
-      ...coded.map(({ codec, decode }) => ({
-        name: codec,
-        run: decode,
-        extra: ({ ratioMedian }) => ({ shareOfStep: 1 / ratioMedian }),
-        text: ({ ratioMedian }) => `${(100 / ratioMedian).toPrecision(2)} % of the step`,
-      })),
-    ],
-    compare: (_answer, _reference, title) => coded.find(({ codec }) => codec === title).wrong,
-  };
-}
-
-/** The first records of a source's measured part, of `rows` rows together. */
-function firstRows(source, rows) {
-  const { recordIds, recipes, logits, features } = source.measured;
-  const offset = arrayOf(recipes.offset, 'I32');
-  const records = offset.indexOf(rows);
-  const cut = (view) => ({
-    ...view,
-    shape: [rows, ...view.shape.slice(1)],
-    data: view.data.slice(0, (sizeOf(view) / view.shape[0]) * rows),
-  });
-  const fields = Object.entries(recipes).map(([name, view]) => [name, name === 'offset' ? view : cut(view)]);
-  const measured = {
-    recordIds: recordIds.slice(0, records),
-    recipes: { ...Object.fromEntries(fields), offset: tensor('I32', [records + 1], offset.slice(0, records + 1)) },
-    logits: cut(logits),
-    features: cut(features),
-  };
-  return { ...source, measured };
 }

@@ -2,7 +2,7 @@
 A long-lived child of bench/synthesize.mjs: reads one JSON request a line on stdin, answers one JSON line on stdout.
 
   {"load": FILE}                          a safetensors file: weights (torchvision names), x, targets, draws
-  {"run": NAME, "from": FILE, "steps": S} NAME: eager-fp32, eager-bf16 (autocast, channels-last), conv-fp32, conv-bf16; on
+  {"run": NAME, "from": FILE, "steps": S, "groups": G} of the first G groups; NAME: eager-fp32, eager-bf16 (autocast, channels-last), conv-fp32, conv-bf16; on
                                           CUDA -tf32 for -fp32, which is what PyTorch's defaults make of its convolutions
   {"rates": true}                         a large bf16 matrix product, FLOP/s, and a large copy, bytes read and written a s
 
@@ -90,8 +90,8 @@ class Loop:
         self.norms = [m for m in self.model.modules() if isinstance(m, nn.BatchNorm2d)]
         self.r_bn, self.lr = float(info["rBn"]), float(info["lr"])
 
-    def iterate(self, steps, bf16):
-        return [loss for group in range(self.groups) for loss in self.iterate_group(group, steps, bf16)]
+    def iterate(self, steps, bf16, groups):
+        return [loss for group in range(groups) for loss in self.iterate_group(group, steps, bf16)]
 
     def iterate_group(self, group, steps, bf16):
         t = self.tensors
@@ -140,7 +140,7 @@ class Loop:
             handle.remove()
         return torch.stack(losses).flatten().tolist()
 
-    def convolutions(self, steps, bf16):
+    def convolutions(self, steps, bf16, _groups):
         dtype = torch.bfloat16 if bf16 else torch.float32
         if not hasattr(self, "shapes"):
             self.shapes = []
@@ -209,7 +209,7 @@ def main():
         else:
             loop, name = loops[request["from"]], request["run"]
             run = loop.convolutions if name.startswith("conv") else loop.iterate
-            answer = {"losses": run(request["steps"], name.endswith("bf16"))}
+            answer = {"losses": run(request["steps"], name.endswith("bf16"), request["groups"])}
             wait(device)
         answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps(answer), flush=True)

@@ -43,11 +43,12 @@ function commit() {
 
 /**
  * Runs the cases of one bench and prints a Markdown table, or one JSON document as the last line with `json`.
- * Smoke mode runs every contender once and compares answers only.
+ * Smoke mode runs every contender once and compares answers only, unless it is told how many rounds to time. A contender that
+ * fails loses its row, and a case its rows, to the error; what comes after is run.
  *
  * @param {string} bench
  * @param {Case[]} cases
- * @param {{json: boolean, smoke: boolean, threads: number, device: string}} options
+ * @param {{json: boolean, smoke: boolean, threads: number, device: string, rounds?: number}} options
  * @returns {Promise<boolean>} whether all answers agreed
  */
 export async function runBench(bench, cases, options) {
@@ -67,12 +68,21 @@ export async function runBench(bench, cases, options) {
   };
   if (options.json) process.once('SIGTERM', stopped);
   let agreed = true;
+  const fail = (name, contender, error) => {
+    agreed = false;
+    rows.push({ case: name, contender, error });
+    console.error(`${bench}: ${name}: ${contender} failed: ${error}`);
+  };
   for (const { name, contenders: all, compare, bases, rates } of cases) {
     const [contenders, answers] = [[], []];
     for (const contender of all) {
       const answer = contender.unavailable ? new Unavailable(contender.unavailable) : await firstRun(contender);
       if (answer instanceof Unavailable) {
         rows.push({ case: name, contender: contender.name, unavailable: answer.message });
+        continue;
+      }
+      if (answer instanceof Failed) {
+        fail(name, contender.name, answer.message);
         continue;
       }
       contenders.push(contender);
@@ -85,15 +95,20 @@ export async function runBench(bench, cases, options) {
       console.error(`${bench}: ${name}: ${contenders[i].name} is wrong and is not timed: ${difference}`);
     }
     const timed = contenders.filter((_, i) => wrong[i] === null);
-    if (options.smoke || timed.length === 0) continue;
-    const device = (await rates?.()) ?? null;
-    const seconds = await measure(timed);
-    rows.push(...rowsOf(name, timed, seconds, bases, device));
+    if ((options.smoke && options.rounds === undefined) || timed.length === 0) continue;
+    try {
+      const device = (await rates?.()) ?? null;
+      const seconds = await measure(timed, options.rounds);
+      rows.push(...rowsOf(name, timed, seconds, bases, device));
+    } catch (error) {
+      fail(name, 'all', error.message);
+    }
   }
   process.removeListener('SIGTERM', stopped);
   if (options.json) console.log(document());
-  else if (options.smoke) {
-    for (const row of rows) console.log(`${bench}: ${row.case}: ${row.contender} unavailable: ${row.unavailable}`);
+  else if (options.smoke && options.rounds === undefined) {
+    for (const row of rows.filter(({ unavailable }) => unavailable !== undefined))
+      console.log(`${bench}: ${row.case}: ${row.contender} unavailable: ${row.unavailable}`);
     console.log(`${bench}: ${cases.length} cases, answers ${agreed ? 'agree' : 'differ'}`);
   } else print(bench, machine, rows);
   return agreed;
@@ -105,13 +120,15 @@ function throughput({ imageIterations, flops }, seconds, device) {
   return device === null ? rate : { ...rate, ...device, shareOfMatmul: rate.flopsPerSecond / device.matmulFlops };
 }
 
-/** The answer of a contender's first run, or the Unavailable it threw. */
+/** What a contender's first run threw in place of an answer. */
+class Failed extends Error {}
+
+/** The answer of a contender's first run, or why there is none. */
 async function firstRun(contender) {
   try {
     return await contender.run();
   } catch (error) {
-    if (error instanceof Unavailable) return error;
-    throw error;
+    return error instanceof Unavailable ? error : new Failed(error.message, { cause: error });
   }
 }
 
@@ -149,8 +166,8 @@ function rowsOf(name, timed, seconds, bases, device) {
   );
 }
 
-/** Rounds A B C, B C A, ...: at least 20 and 2 s, or 5 where a step takes longer than half a second. */
-async function measure(contenders) {
+/** Rounds A B C, B C A, ...: as many as are wanted, or at least 20 and 2 s, or 5 where a step takes longer than half a second. */
+async function measure(contenders, wanted) {
   const seconds = new Map(contenders.map(({ name }) => [name, []]));
   let spent = 0;
   for (let round = 0; ; round++) {
@@ -159,13 +176,14 @@ async function measure(contenders) {
       const { name, run, seconds: own } = contenders[(i + round) % contenders.length];
       const began = process.hrtime.bigint();
       await run();
-      const took = own?.() ?? Number(process.hrtime.bigint() - began) / 1e9;
+      const passed = Number(process.hrtime.bigint() - began) / 1e9;
+      const took = own?.() ?? passed;
       seconds.get(name).push(took);
-      slowest = Math.max(slowest, took);
-      spent += took;
+      slowest = Math.max(slowest, took, passed);
+      spent += passed; // a contender with a clock of its own may time a share of what it does
     }
-    const enough = slowest > 0.5 ? 5 : 20;
-    if (round + 1 >= enough && spent >= 2) return seconds;
+    const enough = wanted ?? (slowest > 0.5 ? 5 : 20);
+    if (round + 1 >= enough && (spent >= 2 || wanted !== undefined)) return seconds;
   }
 }
 
@@ -176,6 +194,10 @@ function print(bench, machine, rows) {
   console.log('| case | contender | median | ratio | p10-p90 | rate |\n|---|---|---|---|---|---|');
   const threads = (row) => (row.threads ? ` (threads: ${row.threads})` : '');
   for (const row of rows) {
+    if (row.error !== undefined) {
+      console.log(`| ${row.case} | ${row.contender} | failed: ${row.error} | | | |`);
+      continue;
+    }
     console.log(
       row.unavailable
         ? `| ${row.case} | ${row.contender} | unavailable: ${row.unavailable} | | | |`

@@ -2,7 +2,7 @@
 // next to the bare teacher? Batches of 100 images, the same JPEG files, weights and Recipes. Contenders: pytorch-fp32 (as
 // published; bench/relabel.py) and pytorch-bf16 (autocast, channels-last), their loader with as many workers as threads;
 // ours-fp32 and ours-bf16 (Recipes drawn, label job, shard written through the LabelWriter); teacher-*: our forward alone on
-// floats. A second case of each setting times parts of ours beside ours-bf16: pixels (all before the teacher: one of a
+// floats, on CUDA PyTorch's on floats that lie there (-tf32 for -fp32, its default). A second case of each setting times parts of ours beside ours-bf16: pixels (all before the teacher: one of a
 // single filter a layer is asked), render (uint8 crops, flips, CutMix), encode, write, and decode (all JPEG files, once per
 // set and not per epoch).
 // Answers: logits as read back from the files; fp32 within 2e-3 of the reference (halves), bf16 within 2 %, as relative
@@ -65,8 +65,11 @@ export async function cases({ device, smoke, threads }) {
     const title = `${name}, ${size} px, K = ${classes}, ${batches} x ${batch} images`;
     const published = await pythonContenders(python, inputs, of, wide);
     const ours = [wide, 'bf16'].map((precision) => oursContender(inputs, of, precision));
-    const bare = [wide, 'bf16'].map((precision) => bareContender(inputs, of, precision));
+    const bare = [wide, 'bf16'].map((precision) =>
+      device === 'cpu' ? bareContender(inputs, of, precision) : residentTeacher(python, of, precision),
+    );
     const compare = (answer, reference, contender) => {
+      if (answer === null) return null; // a teacher on floats of its own
       const limit = LIMIT[contender.split('-')[1]];
       if (limit === undefined) return null; // a part has no logits
       const off = distance(answer, reference);
@@ -184,6 +187,25 @@ function bareContender(inputs, of, precision) {
       }
       return all;
     },
+  };
+}
+
+/** The bare teacher on a device: PyTorch's forward on numbers that lie there, or ours would wait for their copies. */
+function residentTeacher(python, { folder }, precision) {
+  let last = null;
+  return {
+    name: `teacher-${precision}`,
+    unavailable: typeof python === 'string' ? python : null,
+    async run() {
+      last = await python.ask({
+        from: join(folder, 'teacher.safetensors'),
+        run: `teacher-${precision}`,
+        replay: false,
+      });
+      return null;
+    },
+    seconds: () => last.seconds,
+    peakBytes: () => last.peakBytes,
   };
 }
 

@@ -6,7 +6,8 @@ A long-lived child of bench/relabel.mjs: reads one JSON request a line on stdin,
                                                  DIR/<index>.jpg, batches are written to the second folder
   {"run": NAME, "from": FILE, "replay": BOOL}    NAME: pytorch-fp32 (as published), pytorch-bf16 (autocast, channels-last);
                                                  replay takes crops, flips, partners and box from the Recipes and writes what
-                                                 was saved once more, as float32, to answer.f32; otherwise they are drawn
+                                                 was saved once more, as float32, to answer.f32; otherwise they are drawn.
+                                                 teacher-*: the model alone, on numbers that lie on the device
 
 Written from docs and papers (FKD and LPLD relabel: RandomResizedCrop with its coordinates kept, flip, CutMix with Beta(1, 1);
 methods 4.1, 5.2). Workers stay alive from run to run and are as many as threads; peakBytes is of this process alone.
@@ -97,6 +98,7 @@ class Pipeline:
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.model.to(device).eval().requires_grad_(False)
         self.offset = tensors["offset"].tolist()
+        self.shape, self.resident = (int(info["channels"]), size, size), {}
         self.batches = []  # the sampler of the loader: filled before each pass over it
         cuda = device.type == "cuda"
         self.loader = DataLoader(
@@ -136,6 +138,21 @@ class Pipeline:
             torch.save(batch, os.path.join(self.folder, f"batch_{number}.tar"))
         return time.perf_counter() - began
 
+    @torch.no_grad()
+    def teacher(self, bf16):
+        memory = torch.channels_last if bf16 else torch.contiguous_format
+        model = self.model.to(memory_format=memory)
+        if memory not in self.resident:
+            make = lambda rows: torch.randn(rows, *self.shape, device=self.device).contiguous(memory_format=memory)  # noqa: E731
+            self.resident[memory] = [make(b - a) for a, b in zip(self.offset, self.offset[1:])]
+        wait(self.device)
+        began = time.perf_counter()
+        for images in self.resident[memory]:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                model(images)
+        wait(self.device)
+        return time.perf_counter() - began
+
     def write_answer(self):
         with open(os.path.join(self.folder, "answer.f32"), "wb") as file:
             for number in range(len(self.offset) - 1):
@@ -156,7 +173,9 @@ def main():
             answer = {}
         else:
             pipeline = pipelines[request["from"]]
-            answer = {"seconds": pipeline.run(request["run"].endswith("bf16"), request["replay"])}
+            bf16 = request["run"].endswith("bf16")
+            alone = request["run"].startswith("teacher")
+            answer = {"seconds": pipeline.teacher(bf16) if alone else pipeline.run(bf16, request["replay"])}
             wait(device)
             if request["replay"]:
                 pipeline.write_answer()

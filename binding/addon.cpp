@@ -147,6 +147,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   function("decode", js_decode);
   function("evaluate", js_evaluate);
   function("similarity", js_similarity);
+  function("timeOp", js_time_op);
   hook_process_exit(env, function("shutdown", shutdown_of));
   exports.Set("ops", define_ops(env));
   function("opsOn", ops_on_device);

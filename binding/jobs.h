@@ -14,6 +14,7 @@ Napi::Value js_decode(const Napi::CallbackInfo& info);         // (spec, onProgr
 Napi::Value js_codec_needs(const Napi::CallbackInfo& info);    // (name)
 Napi::Value js_evaluate(const Napi::CallbackInfo& info);       // (model, store, spec, onProgress)
 Napi::Value js_similarity(const Napi::CallbackInfo& info);     // (model, store, spec, onProgress)
+Napi::Value js_time_op(const Napi::CallbackInfo& info);        // (spec, onProgress)
 Napi::Object define_ops(Napi::Env env);                        // on the CPU
 Napi::Value ops_on_device(const Napi::CallbackInfo& info);     // (device)
 }  // namespace lpld

@@ -1,8 +1,10 @@
-// What scripts/gpu-box.sh does once Node is there. Steps, all without names, in this order: build (the addon, the kernels,
-// the graph; skipped if they are up to date, run first whatever is named), checks (gpu-check --checks), tests (of the kernels
-// and of the device), synthesize, norm-act, render (benches), quickstart. Each has a time limit, all together --limit seconds,
-// so that a machine that ends a command after ten minutes still sees the table. DIR (default $OUT, else none) receives what the
-// steps write as JSON, box.json (how each ended) and log.txt: eight files. Exit code 1 if a step fails, 4 without LibTorch.
+// What scripts/gpu-box.sh does once Node is there. Steps, all without names, what is worth most first: build (the addon, the
+// kernels, the graph; skipped if they are up to date, run first whatever is named), probe (every kernel against its
+// emulation), checks (gpu-check --checks), kernels and synthesize (benches), quickstart, relabel, codecs, render (benches),
+// sanitizer (the probe under compute-sanitizer), tests (of the device). Each has a time limit, all together --limit seconds, so that a machine that ends a
+// command after ten minutes still sees the table. The same call again goes on: steps not begun come first, then those that
+// failed, and what has ended well is left out. DIR (default $OUT, else none) receives what the steps write as JSON, box.json
+// (how each ended) and log.txt: eight files. Exit code 1 if a step fails, 4 without LibTorch.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -12,11 +14,12 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { requireLibtorch } from '../dist/libtorch.js';
 import { hashSources, NATIVE_SOURCES } from './build-native.mjs';
+import { stepsOf } from './gpu-box-steps.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const at = (...parts) => join(root, ...parts);
 const read = (path) => JSON.parse(readFileSync(path, 'utf8'));
-const TESTED = ['test/kernels.test.ts', 'test/cuda.test.ts'];
+const TESTED = ['test/cuda.test.ts'];
 const GPU_CHECK = 'scripts/gpu-check.mjs';
 
 const { values, positionals } = parseArgs({
@@ -48,16 +51,28 @@ const vitest = ['node_modules/vitest/vitest.mjs', 'run', ...TESTED, '--reporter=
 /** The arguments of Node, the seconds, and what the table takes from the output. */
 const STEPS = {
   build: { seconds: Number.POSITIVE_INFINITY, args: () => ['scripts/build-native.mjs'], note: lastLine(/^built /) },
+  probe: {
+    seconds: 60,
+    args: () => ['scripts/gpu-probe.mjs', '--device', device, ...outArgs],
+    note: lastLine(/^probe:/),
+  },
   checks: part('checks', 240, /checks passed/),
+  kernels: part('kernels', 90, /^bench kernels:/),
+  synthesize: part('synthesize', 420, /^bench synthesize:/),
+  quickstart: part('quickstart', 300, /^quickstart:/),
+  relabel: part('relabel', 240, /^bench relabel:/),
+  codecs: part('codecs', 240, /^bench codecs:/),
+  render: part('render', 60, /^bench render:/),
+  sanitizer: {
+    seconds: 180,
+    args: () => ['scripts/gpu-probe.mjs', '--tools', '--device', device, ...outArgs],
+    note: lastLine(/^sanitizer:/),
+  },
   tests: {
     seconds: 240,
     args: () => [...vitest, `--outputFile=${join(out === '' ? at('build') : out, 'tests.json')}`],
     note: lastLine(/Tests .*(passed|failed)/),
   },
-  synthesize: part('synthesize', 450, /^bench synthesize:/),
-  'norm-act': part('norm-act', 150, /^bench norm-act:/),
-  render: part('render', 150, /^bench render:/),
-  quickstart: part('quickstart', 300, /^quickstart:/),
 };
 
 function log(text) {
@@ -72,6 +87,19 @@ function builtAlready(libtorch) {
   const { libtorchRoot, sources } = read(file);
   const fresh = libtorchRoot === libtorch.root && sources === hashSources(root, NATIVE_SOURCES);
   return fresh ? 'up to date' : null;
+}
+
+/** How the steps of earlier calls ended on these sources and this device; `write` remembers one more. */
+function memory(box) {
+  const file = at('node_modules', '.lpld-box', 'steps.json');
+  const key = `${box.commit} ${device} ${hashSources(root, [...NATIVE_SOURCES, 'scripts', 'bench', 'test'])}`;
+  const known = existsSync(file) ? read(file) : { key: '', steps: {} };
+  const steps = known.key === key ? known.steps : {};
+  const write = (step, status) => {
+    steps[step] = status;
+    if (existsSync(at('node_modules', '.lpld-box'))) writeFileSync(file, JSON.stringify({ key, steps }));
+  };
+  return { steps, write };
 }
 
 /** Runs a step to its end or its limit. @returns {Promise<{status: string, seconds: number, note: string}>} */
@@ -159,8 +187,9 @@ async function main() {
   };
 
   const rows = [];
-  for (const [step, work] of Object.entries(STEPS)) {
-    if (step !== 'build' && positionals.length > 0 && !positionals.includes(step)) continue;
+  const before = memory(box);
+  for (const step of stepsOf(Object.keys(STEPS), positionals, before.steps)) {
+    const work = STEPS[step];
     log(`== ${step}\n`);
     const built = step === 'build' ? builtAlready(libtorch) : null;
     const broken = rows[0] !== undefined && rows[0].status !== 'ok' ? 'not run: no build' : null;
@@ -172,6 +201,7 @@ async function main() {
           ? { status: skipped, seconds: 0, note: '' }
           : await runStep(work, env);
     rows.push({ step, ...result });
+    if (skipped === null) before.write(step, result.status);
     if (out !== '') writeFileSync(join(out, 'box.json'), `${JSON.stringify({ ...head, steps: rows }, null, 2)}\n`);
   }
   log(`== ${head.commit}, LibTorch ${libtorch.version}, ${machine.gpu ?? 'no GPU'}, ${device}\n${table(rows)}\n`);

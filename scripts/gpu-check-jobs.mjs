@@ -7,8 +7,8 @@ import { arrayOf, tensor } from '../dist/tensor.js';
 /** @import { Execution, LabelSpec, NativeBinding, SynthesizeSpec, TrainSpec } from '../dist/native.js' */
 
 /** @type {Execution} */
-const EXECUTION = { precision: 'fp32', threads: 1, deterministic: true };
-const CLASSES = 4;
+export const EXECUTION = { precision: 'fp32', threads: 1, deterministic: true };
+export const CLASSES = 4;
 const vector = (values) => tensor('F32', [values.length], Float32Array.from(values));
 const constant = (shape, value) => tensor('F32', shape, new Float32Array(shape.reduce((n, d) => n * d, 1)).fill(value));
 
@@ -46,7 +46,7 @@ export class Side {
     return store;
   }
 
-  model(arch, channels, inputSize) {
+  model(arch, channels, inputSize, seed = 5n) {
     return this.native.createModel({
       arch,
       numClasses: CLASSES,
@@ -54,12 +54,17 @@ export class Side {
       inputSize,
       options: { stem: 'small', widths: [8, 16], pooling: 'avg' },
       device: this.device,
-      seed: 5n,
+      seed,
     });
   }
 }
 
-function recipes({ count = 12, height = 40, width = 31, inputSize, batches = 3 }) {
+/**
+ * Three batches of all images under random crops, flips, cutouts and mixes.
+ *
+ * @param {{count?: number, height?: number, width?: number, inputSize: number, batches?: number, mix?: 'cutmix' | 'mixup'}} of
+ */
+export function recipes({ count = 12, height = 40, width = 31, inputSize, batches = 3, mix = 'cutmix' }) {
   const list = Array.from({ length: batches }, (_, b) => ({
     indices: Int32Array.from({ length: count }, (_, i) => (i * 5 + b) % count),
     view: b,
@@ -67,11 +72,11 @@ function recipes({ count = 12, height = 40, width = 31, inputSize, batches = 3 }
     epoch: 0,
   }));
   /** @type {import('../dist/recipe.js').AugmentSpec} */
-  const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0.5, mix: 'cutmix' };
+  const augment = { crop: { scale: [0.08, 1] }, flip: true, cutout: 0.5, mix };
   return drawRecipes(list, { seed: 11n, augment, sizes: () => [height, width], inputSize, purposes: LABEL_STREAMS });
 }
 
-function input(native, channels, size) {
+export function input(native, channels, size) {
   const of = (value) => vector(Array.from({ length: channels }, () => value));
   return { size, normalize: native.ops.normalizeTable(of(0.45), of(0.25)) };
 }
@@ -111,7 +116,29 @@ export function synthesisSpec(side, model, steps) {
   };
 }
 
-const quiet = () => {};
+/**
+ * Three steps on the batches of `recipes`.
+ *
+ * @param {NativeBinding} native
+ * @param {'adamw' | 'sgd'} kind
+ * @param {TrainSpec['target']} target
+ * @returns {TrainSpec}
+ */
+export function trainSpec(native, kind, target) {
+  const lr = tensor('F64', [3], Float64Array.of(0.01, 0.01, 0.01));
+  return {
+    ...EXECUTION,
+    recipes: recipes({ inputSize: 32 }),
+    input: input(native, 3, 32),
+    target,
+    optimizer: {
+      ...{ kind, lr, momentum: 0.9, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0.01, decay: 'matrices' },
+    },
+    hashPixels: false,
+  };
+}
+
+export const quiet = () => {};
 
 /**
  * Each check: what is computed on a side, and how far apart two sides may be (0: equal bytes).
@@ -157,27 +184,7 @@ export const JOB_CHECKS = [
     tolerance: 1e-3,
     /** @param {Side} side */
     async run(side) {
-      const lr = tensor('F64', [3], Float64Array.of(0.01, 0.01, 0.01));
-      /** @type {TrainSpec['optimizer']} */
-      const optimizer = {
-        kind,
-        lr,
-        momentum: 0.9,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weightDecay: 0.01,
-        decay: 'matrices',
-      };
-      /** @type {TrainSpec} */
-      const spec = {
-        ...EXECUTION,
-        recipes: recipes({ inputSize: 32 }),
-        input: input(side.native, 3, 32),
-        target: { kind: 'hard', smoothing: 0.1 },
-        optimizer,
-        hashPixels: false,
-      };
+      const spec = trainSpec(side.native, kind, { kind: 'hard', smoothing: 0.1 });
       const { loss } = await side.native.train(side.model('convnet', 3, 32), side.store(), spec, quiet).promise;
       return [...arrayOf(loss, 'F64')];
     },

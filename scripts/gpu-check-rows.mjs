@@ -5,7 +5,8 @@
 import { createInterface } from 'node:readline';
 
 /** Errors of CUDA stay in the process: what comes after them says nothing. */
-export const breaksContext = (error) => /CUDA error|CUDA driver error|cudnn|cublas/i.test(error ?? '');
+export const breaksContext = (error) =>
+  /CUDA error|CUDA driver error|cudnn|cublas|the kernel failed/i.test(error ?? '');
 
 const STALLED = 120_000; // ms a check may take before its process is ended
 

@@ -2,13 +2,14 @@
 // `npm run gpu-check -- [--device cuda:0] [--out DIR] [--seed N] [--only PART]... [--limit SECONDS]`: all that only a GPU can
 // answer, in one command. Parts: checks (jobs on the device against the CPU; our kernels and ATen's against float64; a CUDA
 // graph against launched iterations; one that breaks its process takes no other with it), a bench's name, quickstart. --checks
-// is --only checks; --limit is what each part may take. DIR (default $OUT, else none) receives checks.json, bench-<name>.json
-// and quickstart.json. With --device cpu it rehearses itself. The checks need dist/, the built addon and a LibTorch only; where
-// npm's packages or Python are missing, what needs them says so. Exit code 1 if a part fails, 4 without the device.
-// test/cuda.test.ts runs the checks, test/gpu-box.test.ts what happens around them.
+// is --only checks; --limit is what each part may take. DIR (default $OUT, else none) receives checks.json, bench.json (one
+// entry a bench, kept from call to call) and quickstart.json. With --device cpu it rehearses itself: the same parts on small
+// inputs. The checks need dist/, the built addon and a LibTorch only; where npm's packages or Python are missing, what needs
+// them says so. Exit code 1 if a part fails, 4 without the device. test/cuda.test.ts runs the checks, test/gpu-box.test.ts
+// what happens around them.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -16,10 +17,14 @@ import { parseArgs } from 'node:util';
 import { loadNative } from '../dist/addon.js';
 import { distance, JOB_CHECKS, Side, synthesisSpec } from './gpu-check-jobs.mjs';
 import { kernelChecks, loopChecks } from './gpu-check-kernels.mjs';
+import { LABEL_CHECKS } from './gpu-check-labels.mjs';
 import { breaksContext, collectRows } from './gpu-check-rows.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const BENCHES = { synthesize: 420, 'norm-act': 120, render: 120 }; // seconds each may take
+/** Seconds each may take. */
+const BENCHES = { kernels: 90, synthesize: 420, relabel: 240, codecs: 240, render: 60 };
+/** A run that takes seconds on two cores. */
+const SHORT_RUN = ['squeeze.epochs=1', 'synthesize.iterations=20', 'relabel.epochs=20', 'train.epochs=20'];
 
 /**
  * The checks of a device: jobs against the CPU, ops against float64, the loop against itself.
@@ -30,7 +35,7 @@ const BENCHES = { synthesize: 420, 'norm-act': 120, render: 120 }; // seconds ea
  */
 export function deviceChecks(device, seed = 1n) {
   const native = loadNative(device === 'cpu' ? 'cpu' : 'cuda');
-  const jobs = JOB_CHECKS.map(({ name, tolerance, run }) => ({
+  const jobs = [...JOB_CHECKS, ...LABEL_CHECKS].map(({ name, tolerance, run }) => ({
     name,
     async run() {
       const wanted = await run(new Side(native, 'cpu'));
@@ -114,14 +119,14 @@ function command(args, seconds) {
 }
 
 /** Images x iterations a second of ours-bf16 with classes of 10 images, as a share of that with classes of 50. */
-function ipcShares(rows) {
+export function ipcShares(rows) {
   const rate = (row) => row.imageIterationsPerSecond;
   return rows
-    .filter((row) => row.contender === 'ours-bf16' && / classes of 10 images/.test(row.case))
+    .filter((row) => row.contender === 'ours-bf16' && rate(row) > 0 && / classes of 10 images/.test(row.case))
     .flatMap((small) => {
       const prefix = small.case.replace(/\d+ classes of 10 images/, '');
       const large = rows.find(
-        (row) => row.contender === small.contender && row.case.startsWith(prefix) && row !== small,
+        (row) => row.contender === small.contender && row.case.startsWith(prefix) && row !== small && rate(row) > 0,
       );
       return large === undefined ? [] : [{ case: prefix.replace(/, $/, ''), ipc10ToIpc50: rate(small) / rate(large) }];
     });
@@ -165,10 +170,12 @@ async function main() {
 
   const within = (seconds) => Math.min(seconds, Number(values.limit));
   for (const [name, seconds] of Object.entries(BENCHES).filter(([name]) => wanted.includes(name))) {
-    const smoke = device === 'cpu' ? ['--smoke'] : []; // a rehearsal measures nothing
+    const smoke = device === 'cpu' ? ['--smoke', '--rounds', '1'] : [];
     const result = command(['bench/main.mjs', name, '--json', '--device', device, ...smoke], within(seconds));
     const shares = name === 'synthesize' && result.json !== null ? ipcShares(result.json.rows) : [];
-    write(`bench-${name}.json`, { ...result, shares });
+    const file = join(out, 'bench.json');
+    const others = out !== '' && existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
+    write('bench.json', { ...others, [name]: { ...result, shares } });
     const count = result.json === null ? 'no rows' : `${result.json.rows.length} rows`;
     console.log(`bench ${name}: ${[result.problem, count].filter(Boolean).join('; ')}, ${result.seconds.toFixed(0)} s`);
     for (const row of result.json?.rows ?? []) console.log(`  ${JSON.stringify(row)}`);
@@ -178,8 +185,9 @@ async function main() {
   if (!wanted.includes('quickstart')) return;
   const folder = mkdtempSync(join(tmpdir(), 'lpld-gpu-check-'));
   try {
-    const quick = ['dist/cli.js', 'run', 'quickstart', '--out', folder, '--device', device, '--json'];
-    const result = command(device === 'cpu' ? [...quick, '--dry-run'] : quick, within(600));
+    const short = device === 'cpu' ? SHORT_RUN.flatMap((setting) => ['--set', setting]) : [];
+    const quick = ['dist/cli.js', 'run', 'quickstart', '--out', folder, '--device', device, '--json', ...short];
+    const result = command(quick, within(600));
     write('quickstart.json', result);
     console.log(`quickstart: ${result.problem ?? 'ran to the end'}, ${result.seconds.toFixed(0)} s`);
     failedIf(result.problem);

@@ -151,8 +151,20 @@ function requireCuda(libtorch: LibtorchLocation): void {
   });
 }
 
+/** The driver's library, from where we saw it if the loader does not look there: all others ask for it by its name. */
+function mapDriver(): void {
+  const path = cudaDriver().libcuda;
+  try {
+    mapLibrary('libcuda.so.1');
+  } catch (e) {
+    if (path === null) throw e;
+    mapLibrary(path);
+  }
+}
+
 /** LibTorch registers its CUDA kernels when these are mapped; it must happen before the first CUDA query. */
 function mapCuda(libtorch: LibtorchLocation): void {
+  mapDriver();
   for (const name of ['libc10_cuda.so', 'libtorch_cuda.so']) {
     const file = join(libtorch.libDir, name);
     if (existsSync(file)) mapLibrary(file);
@@ -160,11 +172,26 @@ function mapCuda(libtorch: LibtorchLocation): void {
 }
 
 /**
+ * Refuses CUDA where LibTorch looked for it before it was mapped: it looks once, at its first gradient, and what it found
+ * then stays, so that every later use of a device would fail.
+ *
+ * @throws {LpldError} E_DEVICE with details.reason 'cuda-late'
+ */
+export function requireHooks(native: Pick<NativeBinding, 'cuda'>): void {
+  const { available, reason } = native.cuda();
+  if (available || !reason.includes('were not loaded')) return;
+  const what = expected('CUDA asked for before the first gradient of a process', 'device', 'cuda after it');
+  throw new LpldError('E_DEVICE', `${what}\ncall loadNative('cuda') first, or use a process of its own`, {
+    reason: 'cuda-late',
+  });
+}
+
+/**
  * The addon, loaded on the first call and kept. With 'cpu' nothing of CUDA is touched; a first call with 'cpu' may be
- * followed by one with 'cuda' as long as nothing has asked the addon about CUDA in between.
+ * followed by one with 'cuda' as long as no gradient was computed in between and nothing has asked the addon about CUDA.
  *
  * @throws {LpldError} E_DEVICE with details.reason 'no-libtorch', 'libtorch-env', 'libtorch-load', 'no-addon',
- *   'libtorch-mismatch', 'addon-load' or 'no-cuda'
+ *   'libtorch-mismatch', 'addon-load', 'no-cuda' or 'cuda-late'
  */
 export function loadNative(device: 'cpu' | 'cuda' = 'cpu'): NativeBinding {
   const libtorch = loaded?.libtorch ?? requireLibtorch();
@@ -174,7 +201,10 @@ export function loadNative(device: 'cpu' | 'cuda' = 'cpu'): NativeBinding {
     for (const name of ['libc10.so', 'libtorch_cpu.so']) mapLibrary(join(libtorch.libDir, name));
     if (device === 'cuda') mapCuda(libtorch);
     loaded = { native: requireAddon(addon), libtorch, addon, cuda: false };
-  } else if (device === 'cuda' && !loaded.cuda) mapCuda(libtorch);
+  } else if (device === 'cuda' && !loaded.cuda) {
+    mapCuda(libtorch);
+    requireHooks(loaded.native);
+  }
   if (device === 'cuda' && !loaded.cuda) {
     if (loaded.addon.kernels !== null) loaded.native.loadKernels(loaded.addon.kernels);
     if (loaded.addon.graph !== null) loaded.native.loadGraph(loaded.addon.graph);

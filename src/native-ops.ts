@@ -120,3 +120,24 @@ export interface NativeOps {
   /** Eval-mode logits of float input F32 [B,C,P,P] -> F32 [B,K], and the model's input gradient for a given dLogits. */
   forward(model: NativeModel, x: TensorView, precision: Precision): TensorView;
 }
+
+/** One op on numbers made on the device, forward and backward, timed by the device's own clock: for benches. */
+export interface TimeOpSpec {
+  readonly op: 'normAct' | 'bnMatch' | 'cropFlipRoll' | 'pixelAdam' | 'copy';
+  readonly device: string;
+  readonly dtype: 'F32' | 'BF16'; // of normAct and copy; the others are F32
+  readonly groups: number; // G
+  readonly imagesPerGroup: number; // n
+  readonly channels: number; // C
+  readonly size: number; // P: x is [G*n, C, P, P]
+  readonly kernels: boolean; // ours where they serve the device; false: the bodies used without them
+  readonly graph: boolean; // replays a captured run where a CUDA graph can be made
+  readonly runs: number; // of a round, one after the other
+  readonly rounds: number;
+}
+
+export interface TimeOpResult {
+  readonly seconds: TensorView; // F64 [rounds] of one run
+  readonly norms: TensorView; // F64 [outputs and gradients] Euclidean norms: equal problems have equal ones
+  readonly captured: boolean;
+}

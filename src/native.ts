@@ -4,10 +4,10 @@
 // Letters: B batch, M rows (images met in a segment), S steps (batches) of a segment, N images of a store, K classes,
 // C channels, P input size in pixels, L BatchNorm layers, G class groups, n images per group, T iterations.
 
-import type { NativeOps } from './native-ops.ts';
+import type { NativeOps, TimeOpResult, TimeOpSpec } from './native-ops.ts';
 import type { TensorMap, TensorView } from './tensor.ts';
 
-export type { NativeOps } from './native-ops.ts';
+export type { NativeOps, TimeOpResult, TimeOpSpec } from './native-ops.ts';
 
 export type Precision = 'fp32' | 'tf32' | 'bf16';
 
@@ -375,6 +375,7 @@ export interface NativeBinding {
     spec: SimilaritySpec,
     onProgress: OnProgress,
   ): NativeJob<SimilarityResult>;
+  timeOp(spec: TimeOpSpec, onProgress: OnProgress): NativeJob<TimeOpResult>;
   /** Cancels every job of this environment and waits until none runs. */
   shutdown(): void;
   readonly ops: NativeOps;

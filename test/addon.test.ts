@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { hashSources } from '../scripts/build-native.mjs';
-import { findAddon, listAddons, loadedNative, loadNative } from '../src/addon.ts';
+import { findAddon, listAddons, loadedNative, loadNative, requireHooks } from '../src/addon.ts';
 import type { LpldError } from '../src/errors.ts';
 import { setupCommand } from '../src/libtorch.ts';
 import { fakeLibtorch, scratch, write } from './util/fake-torch.ts';
@@ -125,6 +125,14 @@ describe('loading', () => {
     else expect(['no-addon', 'libtorch-mismatch']).toContain(error.details.reason);
     expect(loadedNative()).toBeNull();
   });
+});
+
+test('CUDA asked for after LibTorch had looked for it is refused; a device or a missing one is no such refusal', () => {
+  const answering = (available: boolean, reason: string) => ({ cuda: () => ({ available, reason, devices: [] }) });
+  const late = answering(false, 'this LibTorch is a CPU build, or its CUDA libraries were not loaded');
+  expect(refusal(() => requireHooks(late))).toMatchObject({ code: 'E_DEVICE', details: { reason: 'cuda-late' } });
+  requireHooks(answering(true, ''));
+  requireHooks(answering(false, 'the CUDA runtime found no device (no GPU, or no driver)'));
 });
 
 test('the hash of the sources changes with a byte, a name and a new file, and not with the order of writing', () => {

@@ -30,6 +30,7 @@ const BINDING = {
   decode: 'function',
   evaluate: 'function',
   similarity: 'function',
+  timeOp: 'function',
   shutdown: 'function',
   ops: 'object',
   opsOn: 'function',
@@ -74,6 +75,10 @@ const kinds = (object: object): Record<string, string> =>
 test('the addon exports the names of NativeBinding, and ops those of NativeOps', () => {
   expect(kinds(native())).toEqual(BINDING);
   expect(kinds(ops())).toEqual(OPS);
+});
+
+test('without the CUDA libraries in the process the addon says so, in the words that loadNative looks for', () => {
+  expect(native().cuda()).toMatchObject({ available: false, reason: expect.stringContaining('were not loaded') });
 });
 
 test('info names the versions and the processor', async () => {

@@ -8,6 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { packageFolders } from '../scripts/gpu-box-pack.mjs';
+import { judged, stepsOf } from '../scripts/gpu-box-steps.mjs';
+import { ipcShares } from '../scripts/gpu-check.mjs';
 import { collectRows } from '../scripts/gpu-check-rows.mjs';
 
 const root = join(import.meta.dirname, '..');
@@ -60,6 +62,48 @@ test('without .gpu-box, and in a tree with packages of its own, it refuses and t
   expect(existsSync(join(folders.at(-1)!, 'node_modules', 'kept'))).toBe(true);
   expect(occupied.status).toBe(4);
   expect(occupied.stderr).toContain('this tree has npm packages of its own');
+});
+
+test('a second call goes on where the first ended: what was not begun, then what failed; names are taken as they are', () => {
+  const all = ['build', 'checks', 'bench', 'run', 'tests'];
+  expect(stepsOf(all, [], {})).toEqual(all);
+  const before = { build: 'ok', checks: 'failed: exit code 1', bench: 'ok' };
+  expect(stepsOf(all, [], before)).toEqual(['build', 'run', 'tests', 'checks']);
+  expect(stepsOf(all, ['bench', 'checks'], before)).toEqual(['build', 'checks', 'bench']);
+});
+
+test("a tool's errors count though they ended the program; without any, only a program that came to its end is sound", () => {
+  const end = '{"cases": 3, "wrong": 0}';
+  expect(judged({ status: 0, text: `${end}\n========= ERROR SUMMARY: 0 errors` })).toEqual({ errors: 0 });
+  expect(judged({ status: 0, text: `${end}\n========= RACECHECK SUMMARY: 0 hazards displayed` })).toEqual({
+    errors: 0,
+  });
+  const text = '========= Invalid __global__ read of size 4\nprobe: launched\n========= ERROR SUMMARY: 2 errors';
+  expect(judged({ status: 4, text })).toEqual({
+    errors: 2,
+    text: ['========= Invalid __global__ read of size 4', '========= ERROR SUMMARY: 2 errors'],
+  });
+  const refused = 'Error: Device not supported\n========= ERROR SUMMARY: 0 errors';
+  expect(judged({ status: 1, text: refused })).toMatchObject({ errors: null });
+  expect(judged({ status: null, text: 'spawnSync compute-sanitizer ENOENT' })).toEqual({
+    errors: null,
+    why: 'spawnSync compute-sanitizer ENOENT',
+  });
+});
+
+test('the rate of small classes is a share of that of large ones in the same case; rows without a rate have none', () => {
+  const row = (title: string, contender: string, imageIterationsPerSecond?: number) => ({
+    ...{ case: title, contender },
+    ...(imageIterationsPerSecond === undefined ? {} : { imageIterationsPerSecond }),
+  });
+  const rows = [
+    row('64 px, 10 classes of 50 images', 'ours-bf16', 4000),
+    row('64 px, 50 classes of 10 images', 'ours-bf16', 3000),
+    row('64 px, 50 classes of 10 images', 'ours-tf32', 10),
+    row('224 px, 5 classes of 50 images', 'ours-bf16', 500),
+    row('224 px, 25 classes of 10 images', 'ours-bf16'),
+  ];
+  expect(ipcShares(rows)).toEqual([{ case: '64 px', ipc10ToIpc50: 0.75 }]);
 });
 
 /** Children that answer as gpu-check's do; the second check ends its process, the fourth breaks the device's context. */

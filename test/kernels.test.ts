@@ -73,6 +73,28 @@ test('the kernels serve, and give what the CPU bodies gave, in every value', () 
   for (const name of ['y', 'dx', 'normY', 'normDResidual']) expect(byKernels[name]).toEqual(byCpu[name]);
 });
 
+test.each([
+  ['normAct', 'F32', 1e-5],
+  ['normAct', 'BF16', 1e-3],
+  ['bnMatch', 'F32', 1e-6],
+  ['cropFlipRoll', 'F32', 1e-6],
+  ['pixelAdam', 'F32', 1e-6],
+] as const)('%s %s, timed, is the same problem with the kernels and without', async (op, dtype, tolerance) => {
+  const sizes = { groups: 3, imagesPerGroup: 2, channels: 5, size: 9 };
+  const asked = { op, dtype, device: 'cpu', ...sizes, graph: true, runs: 2, rounds: 3 };
+  const [ours, aten] = [
+    await native().timeOp({ ...asked, kernels: true }, quiet).promise,
+    await native().timeOp({ ...asked, kernels: false }, quiet).promise,
+  ];
+  expect(values(ours.norms)).toHaveLength(values(aten.norms).length);
+  expectClose(op, values(ours.norms), values(aten.norms), tolerance);
+  for (const { seconds, captured } of [ours, aten]) {
+    expect(captured).toBe(false);
+    expect(seconds.shape).toEqual([3]);
+    expect(values(seconds).every((each) => each > 0)).toBe(true);
+  }
+});
+
 await import('./ops/norm-act.test.ts');
 await import('./ops/crop-flip-roll.test.ts');
 await import('./ops/bn-match.test.ts');

@@ -16,6 +16,13 @@ std::string first_paragraph(const c10::Error& e) {
   if (auto end = message.find("\n\n"); end != std::string::npos) message.resize(end);
   return message;
 }
+// LibTorch's CPU allocator and the CUDA libraries beside its own allocator report exhaustion as plain errors.
+bool says_exhausted(const std::string& message) {
+  for (const char* words :
+       {"can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED"})
+    if (message.find(words) != std::string::npos) return true;
+  return false;
+}
 }  // namespace
 
 Precision parse_precision(const std::string& name) {
@@ -104,8 +111,7 @@ void translate(const std::function<void()>& f) {
     throw Error(Code::Device, first_paragraph(e), "memory");
   } catch (const c10::Error& e) {
     const std::string message = first_paragraph(e);
-    // LibTorch's CPU allocator reports exhaustion as a plain error.
-    if (message.find("can't allocate memory") != std::string::npos) throw Error(Code::Device, message, "memory");
+    if (says_exhausted(message)) throw Error(Code::Device, message, "memory");
     throw Error(Code::Internal, message);
   } catch (const std::bad_alloc&) {
     throw Error(Code::Device, "host memory is exhausted", "memory");

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include <atomic>
+#include <unordered_map>
 
 #include "kernels/graph.h"
 
@@ -14,6 +15,7 @@ namespace lpld {
 namespace {
 std::atomic<const KernelTable*> g_kernels{nullptr};
 std::atomic<decltype(&lpld_graph_v2)> g_graph{nullptr};
+thread_local int t_without_kernels = 0;
 
 template <class Entry>
 Entry entry_of(const std::string& path, const char* symbol, const char* what) {
@@ -41,9 +43,22 @@ std::unique_ptr<Graph> make_graph() {
 }
 
 const KernelTable* kernels_for(const at::Tensor& tensor) {
-  const KernelTable* table = g_kernels;
+  const KernelTable* table = t_without_kernels > 0 ? nullptr : g_kernels.load();
   if (table == nullptr || !(table->host ? tensor.is_cpu() : tensor.is_cuda())) return nullptr;
   return table;
+}
+
+WithoutKernels::WithoutKernels() { ++t_without_kernels; }
+WithoutKernels::~WithoutKernels() { --t_without_kernels; }
+
+c10::Stream side_stream(const at::Device& device) {
+  thread_local std::unordered_map<int, c10::Stream> streams;
+  auto found = streams.find(device.index());
+  if (found == streams.end()) {
+    const c10::impl::VirtualGuardImpl cuda(device.type());
+    found = streams.emplace(device.index(), cuda.getStreamFromGlobalPool(device)).first;
+  }
+  return found->second;
 }
 
 DeviceMemory device_memory(const std::string& device) {

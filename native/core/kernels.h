@@ -2,6 +2,7 @@
 // Which tensors our own kernels serve, and how they are called: on the current stream of the tensor's device.
 #include <ATen/core/Tensor.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/core/Stream.h>
 
 #include "core/device.h"
 #include "core/error.h"
@@ -11,6 +12,19 @@ namespace lpld {
 
 // The table where it works on the memory `tensor` lies in, null where ATen has to serve.
 const KernelTable* kernels_for(const at::Tensor& tensor);
+
+// While it lives, kernels_for() answers null on this thread.
+class WithoutKernels {
+ public:
+  WithoutKernels();
+  ~WithoutKernels();
+  WithoutKernels(const WithoutKernels&) = delete;
+  WithoutKernels& operator=(const WithoutKernels&) = delete;
+};
+
+// A stream of a CUDA device besides its default one, which nothing can be captured on; the same one for the life of the
+// calling thread, because LibTorch keeps workspaces for every stream that its libraries have met.
+c10::Stream side_stream(const at::Device& device);
 
 // The current stream of a tensor's device as the CUDA runtime knows it; null on the host.
 void* stream_of(const at::Tensor& tensor);

@@ -198,7 +198,8 @@ at::Tensor network_input(const Batch& batch, const Recipes& recipes, int64_t ste
     const at::Tensor partners = recipes.mix_index.narrow(0, from, count).to(at::kLong);
     const at::Tensor is_mixup = recipes.mix_kind.narrow(0, from, count).eq(int64_t(MixKind::Mixup));
     const at::Tensor share = at::where(is_mixup, batch.own_share, at::ones({count}, at::kFloat)).view({-1, 1, 1, 1});
-    x = (x * share + x.index_select(0, partners) * (1 - share)).contiguous(at::MemoryFormat::ChannelsLast);
+    const at::Tensor own = share.to(x.device()), partner = x.index_select(0, partners.to(x.device()));
+    x = (x * own + partner * (1 - own)).contiguous(at::MemoryFormat::ChannelsLast);
   }
   return x.to(at::Device(device));
 }

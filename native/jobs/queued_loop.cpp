@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/aten.h"
+#include "core/kernels.h"
 #include "kernels/graph.h"
 
 namespace lpld {
@@ -43,17 +44,6 @@ class Milestone {
   c10::Event event_;
   int64_t done_ = 0;
 };
-
-// One for each device and for good: LibTorch keeps workspaces for every stream that its libraries have met.
-c10::Stream side_stream(const at::Device& device) {
-  thread_local std::unordered_map<int, c10::Stream> streams;
-  auto found = streams.find(device.index());
-  if (found == streams.end()) {
-    const c10::impl::VirtualGuardImpl cuda(device.type());
-    found = streams.emplace(device.index(), cuda.getStreamFromGlobalPool(device)).first;
-  }
-  return found->second;
-}
 
 // Nothing of the segment is given back while the device may still use it, however the loop is left.
 struct Drain {

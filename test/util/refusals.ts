@@ -2,7 +2,15 @@
 // test/checks.test.ts runs them; together they meet every refusal of the C++ sources that can be met from outside.
 
 import { join } from 'node:path';
-import type { ModelSpec, NativeImageStore, NativeModel, Recipes, SynthesizeSpec, TrainSpec } from '../../src/native.ts';
+import type {
+  ModelSpec,
+  NativeImageStore,
+  NativeModel,
+  Recipes,
+  SynthesizeSpec,
+  TimeOpSpec,
+  TrainSpec,
+} from '../../src/native.ts';
 import type { TensorMap, TensorView } from '../../src/tensor.ts';
 import { codingSpec, denseCode, encode, logitsOnly } from './codes.ts';
 import {
@@ -272,6 +280,16 @@ export const OP_REFUSALS: Refusal[] = [
   ],
 ];
 
+/** A copy of four numbers, timed. */
+const timeOp = (change: Partial<TimeOpSpec>) =>
+  native().timeOp(
+    {
+      ...{ op: 'copy', device: 'cpu', dtype: 'F32', groups: 1, imagesPerGroup: 1, channels: 1, size: 2 },
+      ...{ kernels: false, graph: false, runs: 1, rounds: 1, ...change },
+    },
+    () => {},
+  ).promise;
+
 export const OTHER_REFUSALS: Refusal[] = [
   ['kernels that are no path', 'E_INTERNAL', () => native().loadKernels(1 as never)],
   ['kernels that are not there', 'E_DEVICE', () => native().loadKernels('/nowhere/liblpld_kernels.so')],
@@ -280,6 +298,10 @@ export const OTHER_REFUSALS: Refusal[] = [
   ['memory of a device that is none', 'E_CONFIG', () => native().deviceMemory('gpu')],
   ['memory of a GPU that is not there', 'E_DEVICE', () => native().deviceMemory('cuda:99')],
   ['memory of a device that is no name', 'E_INTERNAL', () => native().deviceMemory(1 as never)],
+  ['a timed op that is none', 'E_CONFIG', () => timeOp({ op: 'conv' as never })],
+  ['a timed op of another dtype', 'E_CONFIG', () => timeOp({ dtype: 'F64' as never })],
+  ['a timed op in no rounds', 'E_CONFIG', () => timeOp({ rounds: 0 })],
+  ['a timed op on a device that is none', 'E_CONFIG', () => timeOp({ device: 'gpu' })],
   ['ops on a device that is none', 'E_CONFIG', () => native().opsOn('gpu')],
   ['ops on a GPU that is not there', 'E_DEVICE', () => native().opsOn('cuda:99')],
   [

@@ -1,0 +1,33 @@
+#pragma once
+// time_op: how long an op that has kernels of its own takes, forward and backward, by the device's own clock, with our
+// kernels or with ATen's bodies. For benches: through the door of single ops a GPU would wait for copies from the host.
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "core/job.h"
+
+namespace lpld {
+
+enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Copy };  // Copy: x to another tensor, what memory can do
+OpName parse_op_name(const std::string& name);                          // throws E_CONFIG naming the known ones
+
+struct TimeOpSpec {
+  OpName op;
+  std::string device;
+  at::ScalarType dtype;                    // float or bfloat16: of norm_act and copy; the others are float
+  int64_t groups, images, channels, size;  // x [G*n, C, P, P]
+  bool kernels;                            // ours where they serve the device; false: the bodies used without them
+  bool graph;                              // replays of a captured run where that can be made, as synthesis does
+  int64_t runs, rounds;                    // runs of a round, one after the other without a look at the device
+};
+
+struct OpTimes {
+  at::Tensor seconds;  // double [rounds], of one run
+  at::Tensor norms;    // double, Euclidean norms of what one run computes: equal problems have equal ones
+  bool captured;
+};
+
+OpTimes time_op(const TimeOpSpec& spec, const JobContext& job);
+
+}  // namespace lpld
