@@ -178,7 +178,8 @@ async function oneCase({ binding, missing, eager, folder, device, threads, stem,
 function compared(ce, bn, groups, taken) {
   if (![...ce, ...bn].every(Number.isFinite)) return [Number.NaN];
   const out = [];
-  for (let g = 0; g < taken; g++) for (let t = 0; t < COMPARED; t++) out.push(ce[t * groups + g], bn[t * groups + g]);
+  const steps = Math.min(COMPARED, ce.length / groups);
+  for (let g = 0; g < taken; g++) for (let t = 0; t < steps; t++) out.push(ce[t * groups + g], bn[t * groups + g]);
   return out;
 }
 
