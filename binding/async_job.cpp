@@ -59,7 +59,9 @@ class Engine {
       {
         std::unique_lock lock(mutex_);
         const auto ready = [this] { return stopping_ || !tasks_.empty(); };
-        if (!wake_.wait_for(lock, std::chrono::seconds(1), ready)) {
+        // Long enough for what lies between two jobs of a stage: memory that goes to the system may go on to the host of a
+        // virtual machine, and first touches of it then cost seconds a gigabyte (measured).
+        if (!wake_.wait_for(lock, std::chrono::seconds(10), ready)) {
           lock.unlock();
           release_host_memory();
           malloc_trim(0);

@@ -319,7 +319,7 @@ export interface NativeBinding {
   };
   /** Bytes of a CUDA device; 0 for the CPU and where liblpld_kernels.so, which asks, is not loaded. */
   deviceMemory(device: string): { readonly free: number; readonly total: number };
-  /** Bytes of CPU tensors from 128 KiB on: in use, and kept by the running job for its next ones; a second after it none. */
+  /** Bytes of CPU tensors from 128 KiB on: in use, and kept by the running job for its next ones; ten seconds after it none. */
   hostMemory(): { readonly used: number; readonly kept: number };
   /** Opens liblpld_kernels.so; without it CUDA tensors use ATen bodies. */
   loadKernels(path: string): void;

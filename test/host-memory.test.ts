@@ -30,7 +30,7 @@ async function synthesize(images: number, steps: number): Promise<void> {
 }
 
 const idle = async (): Promise<{ used: number; kept: number }> => {
-  for (let i = 0; i < 100 && native().hostMemory().kept > 0; i++) await sleep(100);
+  for (let i = 0; i < 200 && native().hostMemory().kept > 0; i++) await sleep(100);
   return native().hostMemory();
 };
 
