@@ -19,9 +19,9 @@ namespace lpld {
 
 namespace {
 
-// Hands freed pages of the heap back to the system, at most once a second. glibc does so by itself only at the top of a heap, and a
-// spec's megabytes copied before small things of longer life leave holes that the next spec does not fit into. On the
-// engine thread, between jobs: no lock is needed.
+// Hands freed pages of the heap back to the system, at most once a second. glibc does so by itself only at the top of a
+// heap, and a spec's megabytes copied before small things of longer life leave holes that the next spec does not fit into.
+// On the engine thread, between jobs: no lock is needed.
 void trim_now_and_then() {
   static auto last = std::chrono::steady_clock::time_point{};
   const auto now = std::chrono::steady_clock::now();
@@ -59,8 +59,8 @@ class Engine {
       {
         std::unique_lock lock(mutex_);
         const auto ready = [this] { return stopping_ || !tasks_.empty(); };
-        // Long enough for what lies between two jobs of a stage: memory that goes to the system may go on to the host of a
-        // virtual machine, and first touches of it then cost seconds a gigabyte (measured).
+        // Long enough for what lies between two jobs of a stage: memory mapped anew can cost seconds a
+        // gigabyte in a virtual machine (docs/results.md, relabel).
         if (!wake_.wait_for(lock, std::chrono::seconds(10), ready)) {
           lock.unlock();
           release_host_memory();

@@ -1,5 +1,5 @@
-// The memory of LibTorch's CPU tensors (native/core/host_memory.h): what a job keeps for its next step serves the next step,
-// stays bounded, and is given back when the engine idles; what nobody can allocate is E_DEVICE and leaves the process whole.
+// The memory of LibTorch's CPU tensors (native/core/host_memory.h): what a job keeps for its next steps stays
+// bounded and is given back when the engine idles; what nobody can allocate is E_DEVICE and leaves the process whole.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
@@ -34,7 +34,7 @@ const idle = async (): Promise<{ used: number; kept: number }> => {
   return native().hostMemory();
 };
 
-test('a job keeps what it freed for its next step, no more with the steps, and an idle engine keeps nothing', async () => {
+test('a job keeps what it freed, no more with more steps, and an idle engine keeps nothing', async () => {
   await synthesize(16, 1);
   const { kept } = native().hostMemory();
   expect(kept).toBeGreaterThan(8 * MIB);

@@ -1,7 +1,8 @@
 #pragma once
 // One axis of crop, bilinear resize, mirror and circular shift: which two source positions an output position reads, and
 // which outputs read a source position (for the gradient, as a gather). The CPU bodies take a
-// line's taps from it at once, the CUDA kernels gather with it. Source: methods 0.5 steps 2 and 3; tested in test/ops/crop-flip-roll.test.ts.
+// line's taps from it at once, the CUDA kernels gather with it. Source: methods 0.5 steps 2 and 3; tested in
+// test/ops/crop-flip-roll.test.ts.
 #include <cstdint>
 
 #include "core/host_device.h"

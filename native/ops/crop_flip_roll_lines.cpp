@@ -12,7 +12,7 @@ namespace {
 // A tap for each position of the resized crop: source positions in the image, its output position, and the weights.
 struct Line {
   int64_t low, high, position;
-  float of_low, of_high;  // where low == high all is of_low
+  float of_low, of_high;  // where low == high both are of it
 };
 
 std::vector<Line> lines_of(const Axis<float>& axis) {
@@ -39,12 +39,6 @@ std::vector<View> views_of(const CropArgs& a) {  // [G]
   return out;
 }
 
-// Calls work(first, last) with images of all groups.
-template <class F>
-void each_image(const CropArgs& a, const F& work) {
-  at::parallel_for(0, a.groups * a.images, 1, work);
-}
-
 // One source row of all channels, resized across, in the order of the output: to [P, C].
 void across(const CropArgs& a, const View& view, const float* row, float* to) {
   const int64_t plane = a.size * a.size;
@@ -57,7 +51,7 @@ void across(const CropArgs& a, const View& view, const float* row, float* to) {
 void crop_forward_lines(const CropArgs& a) {
   const std::vector<View> views = views_of(a);
   const int64_t plane = a.size * a.size, width = a.size * a.channels;
-  each_image(a, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, a.groups * a.images, 1, [&](int64_t first, int64_t last) {
     std::vector<float> buffer(2 * width);
     for (int64_t image = first; image < last; ++image) {
       const View& view = views[image / a.images];
@@ -83,7 +77,7 @@ void crop_forward_lines(const CropArgs& a) {
 void crop_backward_lines(const CropArgs& a) {
   const std::vector<View> views = views_of(a);
   const int64_t plane = a.size * a.size, width = a.size * a.channels;
-  each_image(a, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, a.groups * a.images, 1, [&](int64_t first, int64_t last) {
     std::vector<float> along(width);  // [C, P]
     for (int64_t image = first; image < last; ++image) {
       const View& view = views[image / a.images];
