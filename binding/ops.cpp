@@ -31,6 +31,7 @@
 #include "ops/resized_crop.h"
 #include "ops/soft_kl.h"
 #include "ops/unshuffled_conv.h"
+#include "ops/winograd_conv.h"
 
 namespace lpld {
 
@@ -196,10 +197,10 @@ Napi::Value conv_norm_act_op(
   const at::Tensor x = tensor_at(info, 0).contiguous(at::MemoryFormat::ChannelsLast);
   const at::Tensor residual =
       info[1].IsNull() ? at::Tensor() : tensor_at(info, 1).contiguous(at::MemoryFormat::ChannelsLast);
-  const FoldedConv folded = fold(conv.tensor("weight", at::kFloat), conv.tensor("bias", at::kFloat),
+  const FoldedConv folded = fold({conv.tensor("weight", at::kFloat), conv.tensor("bias", at::kFloat),
+                                  conv.integer("stride"), conv.integer("padding")},
                                  conv.tensor("scale", at::kFloat), conv.tensor("shift", at::kFloat), x.scalar_type());
-  return from_tensor(info.Env(), conv_norm_act({x, residual, folded, conv.integer("stride"), conv.integer("padding"),
-                                                conv.boolean("relu")}));
+  return from_tensor(info.Env(), conv_norm_act({x, residual, folded, conv.boolean("relu")}));
 }
 
 Napi::Value class_cosine_op(const Info& info) {  // features, labels, numClasses
@@ -213,6 +214,25 @@ Napi::Value unshuffled_conv_op(const Info& info) {  // x, weight, bias or null, 
   const at::Tensor y = unshuffled_conv(gradient.leaf, tensor_at(info, 1),
                                        info[2].IsNull() ? at::Tensor() : tensor_at(info, 2), integer_at(info, 3));
   return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 4)))}});
+}
+
+Napi::Value winograd_conv_op(const Info& info) {  // x, weight, {tile, bias, residual, relu}, grad or null
+  const Fields tail(info[2], "tail");
+  const at::Tensor weight = tensor_at(info, 1);
+  const at::ScalarType dtype = tensor_at(info, 0).scalar_type();
+  const WinogradWeights weights = winograd_weights(weight, dtype, tail.integer("tile"));
+  const at::Tensor bias = tail.has("bias") ? tail.tensor("bias", at::kFloat) : at::Tensor();
+  if (info[3].IsNull()) {
+    const c10::AutoGradMode no_grad(false);
+    const at::Tensor residual = tail.has("residual") ? tail.tensor("residual", dtype) : at::Tensor();
+    return object(info.Env(),
+                  {{"y", winograd_conv(tensor_at(info, 0), weights, {bias, residual, tail.boolean("relu")})}});
+  }
+  const c10::AutoGradMode grad(true);
+  Gradient gradient(tensor_at(info, 0));
+  const at::Tensor y =
+      winograd_conv(gradient.leaf, weights, winograd_gradient_weights(weight, dtype, weights.tile), bias);
+  return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 3)))}});
 }
 
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift
@@ -321,6 +341,7 @@ const Entry kOps[] = {
     {"normAct", norm_act_op},
     {"convNormAct", conv_norm_act_op},
     {"unshuffledConv", unshuffled_conv_op},
+    {"winogradConv", winograd_conv_op},
     {"classMoments", class_moments_op},
     {"classCosine", class_cosine_op},
     {"softKl", soft_kl_op},

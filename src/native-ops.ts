@@ -56,6 +56,18 @@ export interface NativeOps {
     padding: number, // (k - 1) / 2
     grad: TensorView, // like y
   ): { y: TensorView; dx: TensorView }; // y like x [B, O, H/2, W/2]
+  /** 3x3 convolution of stride 1 and padding 1 by Winograd's minimal filtering; with grad, that of sum(y * grad) too. */
+  winogradConv(
+    x: TensorView, // F32 or BF16 [B, C, H, W], C a multiple of 64
+    weight: TensorView, // F32 [O, C, 3, 3], O a multiple of 64
+    tail: {
+      readonly tile: 2 | 4; // outputs a side of a tile; 4 in F32 only
+      readonly bias: TensorView | null; // F32 [O]
+      readonly residual: TensorView | null; // like y; only without grad
+      readonly relu: boolean; // likewise
+    },
+    grad: TensorView | null, // like y
+  ): { y: TensorView; dx?: TensorView }; // y like x [B, O, H, W]; E_INTERNAL where the CPU cannot
   classMoments(
     x: TensorView,
     labels: TensorView,

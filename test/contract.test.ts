@@ -46,6 +46,7 @@ const OPS = {
   normAct: 'function',
   convNormAct: 'function',
   unshuffledConv: 'function',
+  winogradConv: 'function',
   classMoments: 'function',
   classCosine: 'function',
   softKl: 'function',

@@ -25,6 +25,11 @@ at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
   // Worth it for its backward only, and only on a CPU; a weight that learns would see its gradient in another order.
   if (mode_ == Mode::Tapped && x.is_cpu() && x.requires_grad() && unshuffles(x, weight, conv.stride, conv.padding))
     return unshuffled_conv(x, weight, bias, conv.padding);
+  if (mode_ == Mode::Tapped) {
+    const Model::Frozen& frozen = model_.frozen(conv.layer);
+    if (frozen.winograd.points.defined() && winograd_pays(x, frozen.winograd.tile))
+      return winograd_conv(x, frozen.winograd, frozen.winograd_gradient, conv.bias);
+  }
   return at::conv2d(x, weight, bias, {conv.stride, conv.stride}, {conv.padding, conv.padding});
 }
 
@@ -55,25 +60,41 @@ void Model::set_trainable(bool trainable) {
     parameter.value.mutable_grad().reset();
     parameter.value.set_requires_grad(trainable);
   }
+  if (trainable) thaw();  // an optimizer writes past the versions
+}
+
+void Model::thaw() {
+  frozen_as_.reset();
   frozen_.clear();
   folded_.clear();
   folded_convs_.clear();
 }
 
-void Model::freeze(at::ScalarType dtype, bool fold_norms) {
+void Model::freeze(at::ScalarType dtype, Freeze how) {
+  FrozenAs as{dtype, how, {}};
+  for (const NamedTensor& tensor : tensors) as.versions.push_back(uint64_t(tensor.value._version()));
+  if (frozen_as_ == as) return;
+  thaw();
   const c10::AutoGradMode no_grad(false);
   for (const BatchNorm* norm : norms) {
     const at::Tensor scale = norm->weight / at::sqrt(norm->running_var + kBatchNormEps);
     const at::Tensor shift = norm->bias - norm->running_mean * scale;
     folded_.push_back({scale, shift, norm->running_mean.clone()});
-    const Frozen& conv = layers_[size_t(norm->conv)];
-    if (fold_norms) folded_convs_.push_back(fold(conv.weight, conv.bias, scale, shift, dtype));
+    if (how.fold_norms) folded_convs_.push_back(fold(layers_[size_t(norm->conv)], scale, shift, dtype));
   }
   const auto finite = [](const FoldedConv& conv) {  // one sum tells: a NaN or an infinity stays in it
     return std::isfinite(conv.weight.sum(at::kDouble).item<double>() + conv.bias.sum(at::kDouble).item<double>());
   };
   if (!std::all_of(folded_convs_.begin(), folded_convs_.end(), finite)) folded_convs_.clear();
-  for (const auto& layer : layers_) frozen_.push_back({cast(layer.weight, dtype), cast(layer.bias, dtype)});
+  for (const ConvTaps& layer : layers_) {
+    Frozen frozen{cast(layer.weight, dtype), cast(layer.bias, dtype), {}, {}};
+    if (how.differentiable && winograd_serves(layer.weight, layer.stride, layer.padding, dtype)) {
+      frozen.winograd = winograd_weights(layer.weight, dtype, 2);
+      frozen.winograd_gradient = winograd_gradient_weights(layer.weight, dtype, 2);
+    }
+    frozen_.push_back(std::move(frozen));
+  }
+  frozen_as_ = std::move(as);
 }
 
 at::Tensor Model::add(const std::string& name, at::IntArrayRef shape, bool trainable) {
@@ -99,7 +120,7 @@ Conv Model::add_conv(const std::string& name, int64_t in, int64_t out, int64_t k
   conv.stride = stride;
   conv.padding = kernel / 2;
   conv.layer = int64_t(layers_.size());
-  layers_.push_back({conv.weight, conv.bias});
+  layers_.push_back({conv.weight, conv.bias, conv.stride, conv.padding});
   return conv;
 }
 
@@ -111,7 +132,7 @@ Linear Model::add_linear(const std::string& name, int64_t in, int64_t out) {
   fills_.push_back({Fill::Uniform, bound});
   fills_.push_back({Fill::Uniform, bound});
   linear.layer = int64_t(layers_.size());
-  layers_.push_back({linear.weight, linear.bias});
+  layers_.push_back({linear.weight, linear.bias, 0, 0});
   return linear;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -113,10 +114,16 @@ class Model {
   void set_trainable(bool trainable);
   // What a frozen Pass reads, made once per job: weights in `dtype`, norms as scale and shift, and, with `fold_norms`, both in one (unless a
   // weight is not finite: a ReLU of oneDNN's makes 0 of NaN, and answers of broken weights must not look sound).
-  void freeze(at::ScalarType dtype, bool fold_norms);
+  // `differentiable`: convolutions that give their input's gradient fast, too. Made again only where something changed since.
+  struct Freeze {
+    bool fold_norms, differentiable;
+    bool operator==(const Freeze&) const = default;
+  };
+  void freeze(at::ScalarType dtype, Freeze how);
 
   struct Frozen {
     at::Tensor weight, bias;
+    WinogradWeights winograd, winograd_gradient;  // without points where it does not serve or nothing asks for it
   };
   const Frozen& frozen(int64_t layer) const { return frozen_[size_t(layer)]; }
   // A frozen BatchNorm as x * scale + shift, and the running mean; float [C].
@@ -154,10 +161,18 @@ class Model {
   };
   std::vector<Fill> fills_;  // one per tensor
   std::vector<std::unique_ptr<BatchNorm>> norm_storage_;
-  std::vector<Frozen> layers_;            // the float weights of every Conv and Linear
+  std::vector<ConvTaps> layers_;          // the float weights of every Conv and Linear
   std::vector<Frozen> frozen_;            // the same in the compute dtype, made by freeze()
   std::vector<Folded> folded_;            // one per norm, likewise
   std::vector<FoldedConv> folded_convs_;  // likewise
+  struct FrozenAs {                       // what the last three were made of
+    at::ScalarType dtype;
+    Freeze how;
+    std::vector<uint64_t> versions;  // of `tensors`: every op that writes one counts it up
+    bool operator==(const FrozenAs&) const = default;
+  };
+  std::optional<FrozenAs> frozen_as_;
+  void thaw();
   void initialise(uint64_t seed);
 };
 

@@ -13,7 +13,8 @@ Pass::Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap)
     : model_(model), mode_(mode), dtype_(dtype), tap_(tap) {
   model.set_trainable(mode == Mode::Training);
   if (mode == Mode::Training) return;
-  model.freeze(dtype, mode == Mode::Answering && can_fold(at::Device(model.options.device), dtype));
+  model.freeze(dtype, {.fold_norms = mode == Mode::Answering && can_fold(at::Device(model.options.device), dtype),
+                       .differentiable = mode == Mode::Tapped});
 }
 Pass Pass::training(Model& model, at::ScalarType dtype) { return {model, Mode::Training, dtype, nullptr}; }
 Pass Pass::answering(Model& model, at::ScalarType dtype) { return {model, Mode::Answering, dtype, nullptr}; }
@@ -25,8 +26,7 @@ Pass Pass::with_batch_statistics(Model& model, at::ScalarType dtype) {
 at::Tensor Pass::conv_norm(const Conv& conv, const BatchNorm& norm, const at::Tensor& x, Tail tail) const {
   const FoldedConv* folded = mode_ == Mode::Answering ? model_.folded_conv(norm.layer) : nullptr;
   if (folded == nullptr) return this->norm(norm, this->conv(conv, x), tail);
-  return conv_norm_act({x, tail.residual != nullptr ? *tail.residual : at::Tensor(), *folded, conv.stride, conv.padding,
-                        tail.act == Act::Relu});
+  return conv_norm_act({x, tail.residual != nullptr ? *tail.residual : at::Tensor(), *folded, tail.act == Act::Relu});
 }
 
 at::Tensor Pass::norm(const BatchNorm& norm, const at::Tensor& x, Tail tail) const {

@@ -1,0 +1,140 @@
+// winogradConv: both tile sizes against the plain sums in float64, both ways, over sides that tiles fit and do not fit; the
+// residual, bias and ReLU of its tail; bfloat16 against its own rounding; what it refuses.
+
+import { describe, expect, test } from 'vitest';
+import { toBfloat } from '../reference/bfloat.ts';
+import { type Conv3, conv3, conv3Backward } from '../reference/conv3.ts';
+import { ops } from '../util/native.ts';
+import { bf16, doubles, type Make } from '../util/norm-act.ts';
+import { f32, f64, symmetric } from '../util/tensors.ts';
+import { expectClose, expectCloseInNorm, expectSameBytes, TOLERANCE } from '../util/tolerance.ts';
+
+const PLAIN = { tile: 2, bias: null, residual: null, relu: false } as const;
+const OUTPUTS = 128; // two blocks of a matrix product
+
+const CASES = [
+  { shape: [2, 64, 8, 8], biased: false }, // tiles of 2 and 4 fit
+  { shape: [1, 64, 7, 5], biased: true }, // neither does
+  { shape: [1, 128, 1, 3], biased: true }, // smaller than a tile
+  { shape: [3, 64, 6, 14], biased: false }, // 4 does not; several parts on several threads
+] as const;
+
+const coarse = (shape: readonly number[], object: number): Float64Array => symmetric(shape, object, 1).map(toBfloat);
+
+interface Made extends Conv3 {
+  readonly x: Float64Array;
+  readonly bias: Float64Array | null;
+  readonly grad: Float64Array;
+  readonly out: readonly [number, number, number, number];
+}
+
+function made({ shape, biased }: (typeof CASES)[number]): Made {
+  const [images, channels, height, width] = shape;
+  const out = [images, OUTPUTS, height, width] as const;
+  return {
+    ...{ shape, outputs: OUTPUTS, weight: coarse([OUTPUTS, channels, 3, 3], 6500 + height), out },
+    x: coarse(shape, 6600 + height),
+    bias: biased ? coarse([OUTPUTS], 6700) : null,
+    grad: coarse(out, 6800 + height),
+  };
+}
+
+function run(make: Make, of: Made, tile: 2 | 4): { y: Float64Array; dx: Float64Array } {
+  const weight = f32([OUTPUTS, of.shape[1], 3, 3], of.weight);
+  const bias = of.bias === null ? null : f32([OUTPUTS], of.bias);
+  const answer = ops().winogradConv(
+    make([...of.shape], of.x),
+    weight,
+    { ...PLAIN, tile, bias },
+    make([...of.out], of.grad),
+  );
+  expect(answer.y.shape).toEqual(of.out);
+  expect(answer.dx!.shape).toEqual(of.shape);
+  return { y: doubles(answer.y), dx: doubles(answer.dx!) };
+}
+
+describe.each(CASES)('%o', (given) => {
+  const of = made(given);
+  const y = conv3(of, of.x, of.bias);
+  const dx = conv3Backward(of, of.grad);
+
+  test.each([
+    [2, TOLERANCE.F32],
+    [4, 5 * TOLERANCE.F32], // its factors reach 8 and 24
+  ] as const)('float32, tiles of %d', (tile, tolerance) => {
+    const answer = run(f32, of, tile);
+    expectClose('y', answer.y, y, tolerance);
+    expectClose('dx', answer.dx, dx, tolerance);
+  });
+
+  test('bfloat16: within twice what rounding its weights costs a plain sum', () => {
+    const answer = run(bf16, of, 2);
+    expectCloseInNorm('y', answer.y, y, 2 ** -7);
+    expectCloseInNorm('dx', answer.dx, dx, 2 ** -7);
+  });
+
+  test.each([f32, bf16] as const)('bias, residual and ReLU (%#)', (make) => {
+    const residual = coarse(of.out, 6900);
+    const { y: got } = ops().winogradConv(
+      make([...of.shape], of.x),
+      f32([OUTPUTS, of.shape[1], 3, 3], of.weight),
+      { tile: 2, relu: true, bias: f32([OUTPUTS], coarse([OUTPUTS], 6700)), residual: make([...of.out], residual) },
+      null,
+    );
+    const wanted = conv3(of, of.x, coarse([OUTPUTS], 6700)).map((v, i) => Math.max(0, v + residual[i]!));
+    expectCloseInNorm('y', doubles(got), wanted, make === f32 ? TOLERANCE.F32 : 2 ** -7);
+    expect(Math.min(...doubles(got))).toBe(0);
+  });
+});
+
+test('an image has the same answer in any batch, bit for bit', () => {
+  const [images, size] = [40, 6];
+  const x = coarse([images, 64, size, size], 7000);
+  const weight = f32([64, 64, 3, 3], coarse([64, 64, 3, 3], 7001));
+  const of = (from: number, count: number) => {
+    const each = 64 * size * size;
+    const { data } = ops().winogradConv(
+      f32([count, 64, size, size], x.subarray(from * each, (from + count) * each)),
+      weight,
+      { ...PLAIN, tile: 4 },
+      null,
+    ).y;
+    return data;
+  };
+  const whole = of(0, images);
+  const each = whole.length / images;
+  for (const image of [0, 17, 39])
+    expectSameBytes(`image ${image}`, of(image, 1), whole.subarray(image * each, (image + 1) * each));
+});
+
+test.each([f32, bf16] as const)('NaN and infinities stay no numbers, in their own image only (%#)', (make) => {
+  const shape = [2, 64, 4, 4];
+  const x = coarse(shape, 7100);
+  x[5] = Number.NaN;
+  x[3 * 16 + 2] = Number.POSITIVE_INFINITY;
+  const weight = f32([64, 64, 3, 3], coarse([64, 64, 3, 3], 7101));
+  const y = doubles(ops().winogradConv(make(shape, x), weight, { ...PLAIN, relu: true }, null).y);
+  expect(y[0]).toBeNaN();
+  expect(y.subarray(y.length / 2).every(Number.isFinite)).toBe(true);
+});
+
+const zeros = (shape: readonly number[]) => f32([...shape], new Float64Array(shape.reduce((n, d) => n * d, 1)));
+test.each([
+  ['32 outputs', [32, 64, 3, 3], PLAIN],
+  ['16 channels', [64, 16, 3, 3], PLAIN],
+  ['a kernel of 5', [64, 64, 5, 5], PLAIN],
+  ['tiles of 3', [64, 64, 3, 3], { ...PLAIN, tile: 3 as 2 }],
+] as const)('%s: refused', (_, weight, tail) => {
+  expect(() => ops().winogradConv(zeros([1, 64, 4, 4]), zeros(weight), tail, null)).toThrow(
+    /winograd_weights: expected float \[O, C, 3, 3\]/,
+  );
+});
+test('tiles of 4 in bfloat16, float64 and another number of channels: refused', () => {
+  const weight = zeros([64, 64, 3, 3]);
+  const x = new Float64Array(1024);
+  const convolve = (make: Make, channels: number, tile: 2 | 4) =>
+    ops().winogradConv(make([1, channels, 4, 4], x.subarray(0, channels * 16)), weight, { ...PLAIN, tile }, null);
+  expect(() => convolve(bf16, 64, 4)).toThrow(/tile 2, or 4 in float/);
+  expect(() => convolve(f64, 64, 2)).toThrow(/winograd_weights: expected float/);
+  expect(() => convolve(f32, 32, 2)).toThrow(/winograd_conv: expected x \[B, 64, H, W\]/);
+});
