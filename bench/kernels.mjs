@@ -1,5 +1,5 @@
 // Does a kernel of our own earn its place? The ops that have one, forward and backward on numbers made on the device and timed
-// by the device's own events (ops on the CPU: by the host's clock), replayed as a CUDA graph where the loop of synthesis does
+// by the device's own events (on the CPU, whose only such op is the 3x3 convolution: by the host's clock), replayed as a CUDA graph where the loop of synthesis does
 // so too. Contenders: aten (the body used without our kernels), kernels, and copy: a copy on the device of as many bytes as
 // norm_act must read and write (x, residual, y; dy, x, y, dx, dresidual: four tensors copied), each time a whole tensor. The
 // rule: at least 1.2 times as fast as aten. Answers: Euclidean norms of all outputs and gradients. ATen's crop_flip_roll asks
@@ -17,6 +17,11 @@ const LAYERS = [
   [10, 50, 512, 8],
   [50, 10, 64, 64],
 ];
+/** The same at 20 images, and with the large stem at 224 px at 10. */
+const CONVOLUTIONS = [
+  ...[64, 128, 256, 512].map((channels) => [1, 20, channels, 4096 / channels]),
+  ...[64, 128, 256, 512].map((channels) => [1, 10, channels, 3584 / channels]),
+];
 const SETTINGS = {
   cuda: [
     ...LAYERS.flatMap((layer) => ['BF16', 'F32'].map((dtype) => ['normAct', dtype, ...layer])),
@@ -27,17 +32,21 @@ const SETTINGS = {
     ['pixelAdam', 'F32', 10, 50, 3, 64],
     ['pixelAdam', 'F32', 5, 50, 3, 224],
   ],
-  small: ['normAct', 'bnMatch', 'cropFlipRoll', 'pixelAdam'].map((op) => [op, 'F32', 2, 3, 5, 9]),
+  cpu: CONVOLUTIONS.flatMap((layer) => ['BF16', 'F32'].map((dtype) => ['conv3', dtype, ...layer])),
+  small: [
+    ...['normAct', 'bnMatch', 'cropFlipRoll', 'pixelAdam'].map((op) => [op, 'F32', 2, 3, 5, 9]),
+    ...['BF16', 'F32'].map((dtype) => ['conv3', dtype, 1, 2, 64, 7]),
+  ],
 };
 const RULE = 1.2;
 const CAPTURED = ['normAct', 'bnMatch', 'pixelAdam'];
 
-export async function cases({ device, smoke }) {
+export async function cases({ device, smoke, threads }) {
   const binding = native(device);
-  const settings = SETTINGS[smoke || device === 'cpu' ? 'small' : 'cuda'];
+  const settings = SETTINGS[smoke ? 'small' : device === 'cpu' ? 'cpu' : 'cuda'];
   return settings.map((/** @type {any[]} */ [op, dtype, groups, images, channels, size]) => {
     /** @type {any} */
-    const of = { op, dtype, device, groups, imagesPerGroup: images, channels, size };
+    const of = { op, dtype, device, threads, groups, imagesPerGroup: images, channels, size };
     return caseOf(binding, { ...of, graph: CAPTURED.includes(op) });
   });
 }
@@ -54,7 +63,8 @@ function caseOf(binding, of) {
     return {
       name,
       async run() {
-        const spec = { ...of, kernels: name === 'kernels', runs: 10, rounds: 1, ...change };
+        const runs = of.device === 'cpu' ? 2 : 10;
+        const spec = { ...of, kernels: name === 'kernels', runs, rounds: 1, ...change };
         const { seconds, norms, captured } = await binding.timeOp(spec, () => {}).promise;
         last = { seconds: copies * arrayOf(seconds, 'F64')[0], captured };
         return op === spec.op ? arrayOf(norms, 'F64') : null;
@@ -67,7 +77,7 @@ function caseOf(binding, of) {
       },
       text: ({ captured, bytesPerSecond, earnsItsPlace }) =>
         [
-          captured ? 'a CUDA graph' : 'launched',
+          captured ? 'a CUDA graph' : of.device === 'cpu' ? '' : 'launched',
           bytesPerSecond === undefined ? '' : `${(bytesPerSecond / 1e9).toFixed(0)} GB/s of what must be moved`,
           earnsItsPlace === undefined ? '' : `${earnsItsPlace ? 'at least' : 'BELOW'} ${RULE}x`,
         ]

@@ -19,6 +19,7 @@ Napi::Value js_time_op(const Napi::CallbackInfo& info) {
                           f.integer("channels"),
                           f.integer("size"),
                           f.boolean("kernels"),
+                          f.integer("threads"),
                           f.boolean("graph"),
                           f.integer("runs"),
                           f.integer("rounds")};

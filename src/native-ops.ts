@@ -135,14 +135,15 @@ export interface NativeOps {
 
 /** One op on numbers made on the device, forward and backward, timed by the device's own clock: for benches. */
 export interface TimeOpSpec {
-  readonly op: 'normAct' | 'bnMatch' | 'cropFlipRoll' | 'pixelAdam' | 'copy';
+  readonly op: 'normAct' | 'bnMatch' | 'cropFlipRoll' | 'pixelAdam' | 'conv3' | 'copy';
   readonly device: string;
-  readonly dtype: 'F32' | 'BF16'; // of normAct and copy; the others are F32
+  readonly dtype: 'F32' | 'BF16'; // of normAct, conv3 and copy; the others are F32
   readonly groups: number; // G
   readonly imagesPerGroup: number; // n
   readonly channels: number; // C
   readonly size: number; // P: x is [G*n, C, P, P]
   readonly kernels: boolean; // ours where they serve the device; false: the bodies used without them
+  readonly threads: number; // of the CPU
   readonly graph: boolean; // replays a captured run where a CUDA graph can be made
   readonly runs: number; // of a round, one after the other
   readonly rounds: number;

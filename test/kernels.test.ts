@@ -81,7 +81,7 @@ test.each([
   ['pixelAdam', 'F32', 1e-6],
 ] as const)('%s %s, timed, is the same problem with the kernels and without', async (op, dtype, tolerance) => {
   const sizes = { groups: 3, imagesPerGroup: 2, channels: 5, size: 9 };
-  const asked = { op, dtype, device: 'cpu', ...sizes, graph: true, runs: 2, rounds: 3 };
+  const asked = { op, dtype, device: 'cpu', ...sizes, graph: true, threads: 2, runs: 2, rounds: 3 };
   const [ours, aten] = [
     await native().timeOp({ ...asked, kernels: true }, quiet).promise,
     await native().timeOp({ ...asked, kernels: false }, quiet).promise,

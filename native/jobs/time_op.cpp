@@ -14,6 +14,7 @@
 #include "ops/crop_flip_roll.h"
 #include "ops/norm_act.h"
 #include "ops/pixel_adam.h"
+#include "ops/winograd_conv.h"
 
 namespace lpld {
 
@@ -28,11 +29,9 @@ struct Names {
   const char* name;
   OpName op;
 };
-const Names kNames[] = {{"normAct", OpName::NormAct},
-                        {"bnMatch", OpName::BnMatch},
-                        {"cropFlipRoll", OpName::CropFlipRoll},
-                        {"pixelAdam", OpName::PixelAdam},
-                        {"copy", OpName::Copy}};
+const Names kNames[] = {
+    {"normAct", OpName::NormAct},     {"bnMatch", OpName::BnMatch}, {"cropFlipRoll", OpName::CropFlipRoll},
+    {"pixelAdam", OpName::PixelAdam}, {"conv3", OpName::Conv3},     {"copy", OpName::Copy}};
 
 // Numbers in [-0.7, 1.3] with no structure that an op could use; of each seed others. No mean of them is near zero.
 at::Tensor numbers(at::IntArrayRef shape, const TimeOpSpec& spec, at::ScalarType dtype, double seed) {
@@ -112,6 +111,22 @@ Run pixel_adam_run(const TimeOpSpec& s, at::IntArrayRef shape) {
   };
 }
 
+Run conv3_run(const TimeOpSpec& s, at::IntArrayRef shape) {
+  const auto last = at::MemoryFormat::ChannelsLast;
+  const at::Tensor x = leaf(numbers(shape, s, s.dtype, 1).contiguous(last)),
+                   grad = numbers(shape, s, s.dtype, 2).contiguous(last);
+  const at::Tensor weight = numbers({s.channels, s.channels, 3, 3}, s, at::kFloat, 3).mul_(0.05).contiguous(last);
+  const bool ours = s.kernels && winograd_serves(weight, 1, 1, s.dtype);
+  const WinogradWeights forward = ours ? winograd_weights(weight, s.dtype, 2) : WinogradWeights(),
+                        backward = ours ? winograd_gradient_weights(weight, s.dtype, 2) : WinogradWeights();
+  const at::Tensor plain = weight.to(s.dtype);
+  return [=] {
+    const at::Tensor y =
+        ours ? winograd_conv(x, forward, backward, at::Tensor()) : at::conv2d(x, plain, at::Tensor(), 1, 1);
+    return List{y.detach(), torch::autograd::grad({y}, {x}, {grad})[0]};
+  };
+}
+
 Run run_of(const TimeOpSpec& s) {
   const std::vector<int64_t> shape{s.groups * s.images, s.channels, s.size, s.size};
   switch (s.op) {
@@ -123,6 +138,8 @@ Run run_of(const TimeOpSpec& s) {
       return crop_flip_roll_run(s, shape);
     case OpName::PixelAdam:
       return pixel_adam_run(s, shape);
+    case OpName::Conv3:
+      return conv3_run(s, shape);
     case OpName::Copy:
       break;
   }
@@ -190,11 +207,12 @@ OpName parse_op_name(const std::string& name) {
 
 OpTimes time_op(const TimeOpSpec& spec, const JobContext& job) {
   check_device(spec.device);
-  LPLD_CHECK(
-      spec.groups > 0 && spec.images > 0 && spec.channels > 0 && spec.size > 0 && spec.runs > 0 && spec.rounds > 0,
-      Config, "expected sizes, runs and rounds of at least 1 for a timed op, received ", spec.groups, ", ", spec.images,
-      ", ", spec.channels, ", ", spec.size, "; ", spec.runs, ", ", spec.rounds);
-  apply({Precision::Fp32, /*threads=*/1, /*deterministic=*/false});  // else every new tensor would be filled first
+  LPLD_CHECK(spec.groups > 0 && spec.images > 0 && spec.channels > 0 && spec.size > 0 && spec.runs > 0 &&
+                 spec.rounds > 0 && spec.threads > 0,
+             Config, "expected sizes, runs, rounds and threads of at least 1 for a timed op, received ", spec.groups,
+             ", ", spec.images, ", ", spec.channels, ", ", spec.size, "; ", spec.runs, ", ", spec.rounds, ", ",
+             spec.threads);
+  apply({Precision::Fp32, spec.threads, /*deterministic=*/false});  // else every new tensor would be filled first
   const c10::AutoGradMode grad(true);
   const std::unique_ptr<WithoutKernels> aten(spec.kernels ? nullptr : new WithoutKernels);
   const at::Device device(spec.device);

@@ -1,6 +1,6 @@
 #pragma once
-// time_op: how long an op that has kernels of its own takes, forward and backward, by the device's own clock, with our
-// kernels or with ATen's bodies. For benches: through the door of single ops a GPU would wait for copies from the host.
+// time_op: how long an op that has kernels or a CPU body of its own takes, forward and backward, by the device's own clock,
+// with ours or with ATen's. For benches: through the door of single ops a GPU would wait for copies from the host.
 #include <ATen/core/Tensor.h>
 
 #include <string>
@@ -9,15 +9,17 @@
 
 namespace lpld {
 
-enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Copy };  // Copy: x to another tensor, what memory can do
-OpName parse_op_name(const std::string& name);                          // throws E_CONFIG naming the known ones
+// Conv3: a frozen 3x3 convolution of as many channels as its input's. Copy: x to another tensor, what memory can do.
+enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Conv3, Copy };
+OpName parse_op_name(const std::string& name);  // throws E_CONFIG naming the known ones
 
 struct TimeOpSpec {
   OpName op;
   std::string device;
-  at::ScalarType dtype;                    // float or bfloat16: of norm_act and copy; the others are float
+  at::ScalarType dtype;                    // float or bfloat16: of norm_act, conv3 and copy; the others are float
   int64_t groups, images, channels, size;  // x [G*n, C, P, P]
   bool kernels;                            // ours where they serve the device; false: the bodies used without them
+  int64_t threads;                         // of the CPU
   bool graph;                              // replays of a captured run where that can be made, as synthesis does
   int64_t runs, rounds;                    // runs of a round, one after the other without a look at the device
 };

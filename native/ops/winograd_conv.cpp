@@ -13,6 +13,7 @@ namespace {
 namespace blas = at::native::cpublas;
 
 constexpr int64_t kBlock = 64;  // outputs of one matrix product
+constexpr int64_t kTiles = 64;  // most tiles of one: points and products stay near the second-level cache
 // Elements between the points of one and of the next position, beyond the tiles: else they would share a set of the cache.
 constexpr int64_t kSkew = 32;
 
@@ -72,9 +73,9 @@ void convolve(const at::Tensor& x, const WinogradWeights& w, const WinogradTail&
   constexpr bool kHalf = std::is_same_v<T, at::BFloat16>;
   const Shape shape(x, w.tile);
   const int64_t points = (w.tile + 2) * (w.tile + 2), blocks = w.outputs / kBlock;
-  // Parts of equal size, as many to each thread, whose points and products stay near the second-level cache.
-  const int64_t workers = at::get_num_threads(), most = 256 / (w.tile * w.tile);
-  const int64_t rounds = (shape.tiles + most * workers - 1) / (most * workers);
+  // Parts of equal size, as many to each thread.
+  const int64_t workers = at::get_num_threads(), most = kTiles * workers;
+  const int64_t rounds = (shape.tiles + most - 1) / most;
   const int64_t each = (shape.tiles + rounds * workers - 1) / (rounds * workers);
   const int64_t parts = (shape.tiles + each - 1) / each;
   const int64_t v_stride = each * w.channels + kSkew, m_stride = each * kBlock + kSkew;

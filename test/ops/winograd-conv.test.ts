@@ -4,9 +4,9 @@
 import { describe, expect, test } from 'vitest';
 import { toBfloat } from '../reference/bfloat.ts';
 import { type Conv3, conv3, conv3Backward } from '../reference/conv3.ts';
-import { ops } from '../util/native.ts';
+import { native, ops } from '../util/native.ts';
 import { bf16, doubles, type Make } from '../util/norm-act.ts';
-import { f32, f64, symmetric } from '../util/tensors.ts';
+import { f32, f64, symmetric, values } from '../util/tensors.ts';
 import { expectClose, expectCloseInNorm, expectSameBytes, TOLERANCE } from '../util/tolerance.ts';
 
 const PLAIN = { tile: 2, bias: null, residual: null, relu: false } as const;
@@ -105,6 +105,17 @@ test('an image has the same answer in any batch, bit for bit', () => {
   const each = whole.length / images;
   for (const image of [0, 17, 39])
     expectSameBytes(`image ${image}`, of(image, 1), whole.subarray(image * each, (image + 1) * each));
+});
+
+test.each([
+  ['F32', 1e-5],
+  ['BF16', 1e-3],
+] as const)('conv3 %s, timed, is the same problem with ours and without', async (dtype, tolerance) => {
+  const sizes = { groups: 1, imagesPerGroup: 2, channels: 64, size: 9, graph: false, threads: 2, runs: 1, rounds: 1 };
+  const timed = (kernels: boolean) =>
+    native().timeOp({ op: 'conv3', dtype, device: 'cpu', ...sizes, kernels }, () => {}).promise;
+  const [ours, aten] = [await timed(true), await timed(false)];
+  expectClose('norms', values(ours.norms), values(aten.norms), tolerance);
 });
 
 test.each([f32, bf16] as const)('NaN and infinities stay no numbers, in their own image only (%#)', (make) => {

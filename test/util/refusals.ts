@@ -285,7 +285,7 @@ const timeOp = (change: Partial<TimeOpSpec>) =>
   native().timeOp(
     {
       ...{ op: 'copy', device: 'cpu', dtype: 'F32', groups: 1, imagesPerGroup: 1, channels: 1, size: 2 },
-      ...{ kernels: false, graph: false, runs: 1, rounds: 1, ...change },
+      ...{ kernels: false, graph: false, threads: 1, runs: 1, rounds: 1, ...change },
     },
     () => {},
   ).promise;
