@@ -216,23 +216,28 @@ Napi::Value unshuffled_conv_op(const Info& info) {  // x, weight, bias or null, 
   return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 4)))}});
 }
 
-Napi::Value winograd_conv_op(const Info& info) {  // x, weight, {tile, bias, residual, relu}, grad or null
+Napi::Value winograd_conv_op(const Info& info) {  // x, weight, {tile, bias, residual, relu, learns}, grad or null
   const Fields tail(info[2], "tail");
-  const at::Tensor weight = tensor_at(info, 1);
-  const at::ScalarType dtype = tensor_at(info, 0).scalar_type();
-  const WinogradWeights weights = winograd_weights(weight, dtype, tail.integer("tile"));
-  const at::Tensor bias = tail.has("bias") ? tail.tensor("bias", at::kFloat) : at::Tensor();
+  const at::Tensor weight = tensor_at(info, 1).detach(), x = tensor_at(info, 0);
+  at::Tensor bias = tail.has("bias") ? tail.tensor("bias", at::kFloat).detach() : at::Tensor();
+  const WinogradWeights points = winograd_weights(weight, x.scalar_type(), tail.integer("tile"));
   if (info[3].IsNull()) {
     const c10::AutoGradMode no_grad(false);
-    const at::Tensor residual = tail.has("residual") ? tail.tensor("residual", dtype) : at::Tensor();
-    return object(info.Env(),
-                  {{"y", winograd_conv(tensor_at(info, 0), weights, {bias, residual, tail.boolean("relu")})}});
+    const at::Tensor residual = tail.has("residual") ? tail.tensor("residual", x.scalar_type()) : at::Tensor();
+    return object(info.Env(), {{"y", winograd_conv(x, points, {bias, residual, tail.boolean("relu")})}});
   }
   const c10::AutoGradMode grad(true);
-  Gradient gradient(tensor_at(info, 0));
-  const at::Tensor y =
-      winograd_conv(gradient.leaf, weights, winograd_gradient_weights(weight, dtype, weights.tile), bias);
-  return object(info.Env(), {{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 3)))}});
+  Gradient gradient(x);
+  const bool learns = tail.boolean("learns");
+  weight.set_requires_grad(learns);
+  if (bias.defined()) bias.set_requires_grad(learns);
+  const WinogradWeights turned =
+      learns ? WinogradWeights() : winograd_gradient_weights(weight, x.scalar_type(), points.tile);
+  const at::Tensor y = winograd_conv(gradient.leaf, weight, bias, points, turned);
+  TensorMap out{{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 3)))}};
+  if (learns) out["dWeight"] = weight.grad();
+  if (learns && bias.defined()) out["dBias"] = bias.grad();
+  return from_tensors(info.Env(), out);
 }
 
 Napi::Value class_moments_op(const Info& info) {  // x, labels, numClasses, shift

@@ -56,7 +56,8 @@ export interface NativeOps {
     padding: number, // (k - 1) / 2
     grad: TensorView, // like y
   ): { y: TensorView; dx: TensorView }; // y like x [B, O, H/2, W/2]
-  /** 3x3 convolution of stride 1 and padding 1 by Winograd's minimal filtering; with grad, that of sum(y * grad) too. */
+  /** 3x3 convolution of stride 1 and padding 1 by Winograd's minimal filtering, with grad the gradients of
+   * sum(y * grad), too; E_INTERNAL where the CPU cannot. */
   winogradConv(
     x: TensorView, // F32 or BF16 [B, C, H, W], C a multiple of 64
     weight: TensorView, // F32 [O, C, 3, 3], O a multiple of 64
@@ -65,9 +66,10 @@ export interface NativeOps {
       readonly bias: TensorView | null; // F32 [O]
       readonly residual: TensorView | null; // like y; only without grad
       readonly relu: boolean; // likewise
+      readonly learns: boolean; // with grad: those to weight and bias as well
     },
     grad: TensorView | null, // like y
-  ): { y: TensorView; dx?: TensorView }; // y like x [B, O, H, W]; E_INTERNAL where the CPU cannot
+  ): { y: TensorView; dx?: TensorView; dWeight?: TensorView; dBias?: TensorView }; // y like x [B, O, H, W]
   classMoments(
     x: TensorView,
     labels: TensorView,

@@ -122,7 +122,7 @@ Run conv3_run(const TimeOpSpec& s, at::IntArrayRef shape) {
   const at::Tensor plain = weight.to(s.dtype);
   return [=] {
     const at::Tensor y =
-        ours ? winograd_conv(x, forward, backward, at::Tensor()) : at::conv2d(x, plain, at::Tensor(), 1, 1);
+        ours ? winograd_conv(x, weight, at::Tensor(), forward, backward) : at::conv2d(x, plain, at::Tensor(), 1, 1);
     return List{y.detach(), torch::autograd::grad({y}, {x}, {grad})[0]};
   };
 }

@@ -9,6 +9,9 @@ namespace lpld {
 namespace {
 constexpr uint32_t kPurposeWeights = 20;  // DESIGN section 3: object = tensor index
 
+// Pixels of a batch from which on a convolution that learns is worth its points, which every step makes anew.
+constexpr int64_t kPixelsToLearn = 4096;
+
 // An undefined tensor (a layer without bias) stays undefined.
 at::Tensor cast(const at::Tensor& tensor, at::ScalarType dtype) { return tensor.defined() ? tensor.to(dtype) : tensor; }
 }  // namespace
@@ -21,15 +24,18 @@ Pass::Weights Pass::weights(int64_t layer, const at::Tensor& weight, const at::T
 at::Tensor Pass::input(const at::Tensor& x) const { return x.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast); }
 
 at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
+  if (mode_ == Mode::Training) {
+    if (x.numel() / x.size(1) >= kPixelsToLearn && winograd_pays(x, 2) &&
+        winograd_serves(conv.weight, conv.stride, conv.padding, dtype_))
+      return winograd_conv(x, conv.weight, conv.bias, winograd_weights(conv.weight, dtype_, 2), {});
+  } else if (const Model::Frozen& frozen = model_.frozen(conv.layer);
+             frozen.winograd.points.defined() && winograd_pays(x, frozen.winograd.tile)) {
+    return winograd_conv(x, conv.weight, conv.bias, frozen.winograd, frozen.winograd_gradient);
+  }
   const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
   // Worth it for its backward only, and only on a CPU; a weight that learns would see its gradient in another order.
   if (mode_ == Mode::Tapped && x.is_cpu() && x.requires_grad() && unshuffles(x, weight, conv.stride, conv.padding))
     return unshuffled_conv(x, weight, bias, conv.padding);
-  if (mode_ == Mode::Tapped) {
-    const Model::Frozen& frozen = model_.frozen(conv.layer);
-    if (frozen.winograd.points.defined() && winograd_pays(x, frozen.winograd.tile))
-      return winograd_conv(x, frozen.winograd, frozen.winograd_gradient, conv.bias);
-  }
   return at::conv2d(x, weight, bias, {conv.stride, conv.stride}, {conv.padding, conv.padding});
 }
 
@@ -90,9 +96,9 @@ void Model::freeze(at::ScalarType dtype, Freeze how) {
   if (!std::all_of(folded_convs_.begin(), folded_convs_.end(), finite)) folded_convs_.clear();
   for (const ConvTaps& layer : layers_) {
     Frozen frozen{cast(layer.weight, dtype), cast(layer.bias, dtype), {}, {}};
-    if (how.differentiable && winograd_serves(layer.weight, layer.stride, layer.padding, dtype)) {
+    if (how.winograd && winograd_serves(layer.weight, layer.stride, layer.padding, dtype)) {
       frozen.winograd = winograd_weights(layer.weight, dtype, 2);
-      frozen.winograd_gradient = winograd_gradient_weights(layer.weight, dtype, 2);
+      if (how.gradients) frozen.winograd_gradient = winograd_gradient_weights(layer.weight, dtype, 2);
     }
     frozen_.push_back(std::move(frozen));
   }

@@ -114,9 +114,10 @@ class Model {
   void set_trainable(bool trainable);
   // What a frozen Pass reads, made once per job: weights in `dtype`, norms as scale and shift, and, with `fold_norms`, both in one (unless a
   // weight is not finite: a ReLU of oneDNN's makes 0 of NaN, and answers of broken weights must not look sound).
-  // `differentiable`: convolutions that give their input's gradient fast, too. Made again only where something changed since.
+  // `winograd`: points of the convolutions that are not folded, `gradients`: those of their gradients. Made again only where
+  // something changed since.
   struct Freeze {
-    bool fold_norms, differentiable;
+    bool fold_norms, winograd, gradients;
     bool operator==(const Freeze&) const = default;
   };
   void freeze(at::ScalarType dtype, Freeze how);

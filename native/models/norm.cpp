@@ -13,8 +13,8 @@ Pass::Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap)
     : model_(model), mode_(mode), dtype_(dtype), tap_(tap) {
   model.set_trainable(mode == Mode::Training);
   if (mode == Mode::Training) return;
-  model.freeze(dtype, {.fold_norms = mode == Mode::Answering && can_fold(at::Device(model.options.device), dtype),
-                       .differentiable = mode == Mode::Tapped});
+  const bool folds = mode == Mode::Answering && can_fold(at::Device(model.options.device), dtype);
+  model.freeze(dtype, {.fold_norms = folds, .winograd = mode != Mode::Answering, .gradients = mode == Mode::Tapped});
 }
 Pass Pass::training(Model& model, at::ScalarType dtype) { return {model, Mode::Training, dtype, nullptr}; }
 Pass Pass::answering(Model& model, at::ScalarType dtype) { return {model, Mode::Answering, dtype, nullptr}; }

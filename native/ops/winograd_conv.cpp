@@ -1,6 +1,7 @@
 #include "ops/winograd_conv.h"
 
 #include <ATen/native/CPUBlas.h>
+#include <ATen/ops/convolution_backward.h>
 
 #include "core/aten.h"
 #include "core/device.h"
@@ -12,7 +13,7 @@ namespace {
 
 namespace blas = at::native::cpublas;
 
-constexpr int64_t kBlock = 64;  // outputs of one matrix product
+constexpr int64_t kBlock = kWinogradBlock;
 constexpr int64_t kTiles = 64;  // most tiles of one: points and products stay near the second-level cache
 // Elements between the points of one and of the next position, beyond the tiles: else they would share a set of the cache.
 constexpr int64_t kSkew = 32;
@@ -120,97 +121,48 @@ void convolve(const at::Tensor& x, const WinogradWeights& w, const WinogradTail&
   });
 }
 
-// G of F(2, 3) and F(4, 3).
-constexpr double kTaps2[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
-constexpr double kTaps4[6][3] = {{1. / 4, 0, 0},
-                                 {-1. / 6, -1. / 6, -1. / 6},
-                                 {-1. / 6, 1. / 6, -1. / 6},
-                                 {1. / 24, 1. / 12, 1. / 6},
-                                 {1. / 24, -1. / 12, 1. / 6},
-                                 {0, 0, 1}};
-
-// G g G^T of one kernel g, to points[p * stride].
-template <class T, int kSide>
-void transform_kernel(const double (&taps)[kSide][3], const float* g, at::IntArrayRef strides, T* points,
-                      int64_t stride) {
-  double half[kSide][3];
-  for (int i = 0; i < kSide; ++i)
-    for (int64_t x = 0; x < 3; ++x) {
-      const float* column = g + x * strides[3];
-      half[i][x] = taps[i][0] * column[0] + taps[i][1] * column[strides[2]] + taps[i][2] * column[2 * strides[2]];
-    }
-  for (int i = 0; i < kSide; ++i)
-    for (int j = 0; j < kSide; ++j)
-      points[(i * kSide + j) * stride] =
-          T(float(half[i][0] * taps[j][0] + half[i][1] * taps[j][1] + half[i][2] * taps[j][2]));
-}
-
-template <class T>
-void transform(const at::Tensor& weight, int64_t tile, at::Tensor& points) {
-  const int64_t outputs = weight.size(0), channels = weight.size(1), pair = std::is_same_v<T, at::BFloat16> ? 2 : 1;
-  const at::IntArrayRef strides = weight.strides();
-  const float* from = weight.const_data_ptr<float>();
-  T* to = points.mutable_data_ptr<T>();
-  constexpr int64_t kChannels = 32;  // at a time: what is written stays in the cache until its lines are full
-  at::parallel_for(0, channels / kChannels * (outputs / kBlock), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t first = part / (outputs / kBlock) * kChannels, block = part % (outputs / kBlock);
-      for (int64_t o = 0; o < kBlock; ++o)
-        for (int64_t c = first; c < first + kChannels; ++c) {
-          const float* g = from + (block * kBlock + o) * strides[0] + c * strides[1];
-          T* at = to + block * channels * kBlock + c / pair * pair * kBlock + o * pair + c % pair;
-          if (tile == 2)
-            transform_kernel(kTaps2, g, strides, at, outputs * channels);
-          else
-            transform_kernel(kTaps4, g, strides, at, outputs * channels);
-        }
-    }
-  });
-}
-
-WinogradWeights transformed(const at::Tensor& weight, at::ScalarType dtype, int64_t tile) {
-  LPLD_CHECK(winograd_serves(weight, 1, 1, dtype) && weight.scalar_type() == at::kFloat &&
-                 (tile == 2 || (tile == 4 && dtype == at::kFloat)),
-             Internal,
-             "winograd_weights: expected float [O, C, 3, 3] with multiples of 64, and tile 2, or 4 in float, received ",
-             weight.sizes(), ", ", dtype, ", tile ", tile);
-  const int64_t outputs = weight.size(0), channels = weight.size(1), side = tile + 2;
-  at::Tensor points = at::empty({side * side, outputs / kBlock, channels, kBlock}, at::TensorOptions().dtype(dtype));
-  dtype == at::kFloat ? transform<float>(weight, tile, points) : transform<at::BFloat16>(weight, tile, points);
-  return {points, outputs, channels, tile};
-}
-
 struct WinogradFunction : torch::autograd::Function<WinogradFunction> {
   using Context = torch::autograd::AutogradContext;
   using List = torch::autograd::variable_list;
 
-  static at::Tensor forward(Context* context, const at::Tensor& x, const WinogradWeights& weights,
-                            const WinogradWeights& gradient, const std::optional<at::Tensor>& bias) {
-    context->saved_data["points"] = gradient.points;  // of no graph: no variable
-    context->saved_data["tile"] = gradient.tile;
-    context->saved_data["outputs"] = gradient.outputs;
-    context->saved_data["channels"] = gradient.channels;
-    return winograd_conv(x, weights, {bias.value_or(at::Tensor()), at::Tensor(), false});
+  static at::Tensor forward(Context* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias, const WinogradWeights& points,
+                            const WinogradWeights& gradient) {
+    // A frozen convolution keeps no input; what is of no graph is no variable.
+    context->saved_data["learns"] = weight.requires_grad();
+    if (weight.requires_grad()) context->save_for_backward({x, weight});
+    context->saved_data["biased"] = bias.has_value() && bias->requires_grad();
+    context->saved_data["points"] = gradient.points;
+    context->saved_data["tile"] = points.tile;
+    context->saved_data["outputs"] = points.channels;
+    context->saved_data["channels"] = points.outputs;
+    return winograd_conv(x, points, {bias.value_or(at::Tensor()), at::Tensor(), false});
   }
 
   static List backward(Context* context, List grads) {
-    if (!grads[0].defined()) return {{}, {}, {}, {}};
+    List out(5);
+    if (!grads[0].defined()) return out;
     const auto integer = [&](const char* name) { return context->saved_data[name].toInt(); };
-    const WinogradWeights weights{context->saved_data["points"].toTensor(), integer("outputs"), integer("channels"),
-                                  integer("tile")};
-    return {winograd_conv(grads[0], weights, {}), {}, {}, {}};
+    WinogradWeights turned{context->saved_data["points"].toTensor(), integer("outputs"), integer("channels"),
+                           integer("tile")};
+    if (context->saved_data["learns"].toBool()) {
+      const auto saved = context->get_saved_variables();
+      const at::Tensor &x = saved[0], &weight = saved[1];
+      if (context->needs_input_grad(0) && !turned.points.defined())
+        turned = winograd_gradient_weights(weight, x.scalar_type(), turned.tile);
+      const bool biased = context->saved_data["biased"].toBool();
+      const auto [none, dweight, dbias] = at::convolution_backward(
+          grads[0], x, weight.to(x.scalar_type()), at::OptionalIntArrayRef({weight.size(0)}), {1, 1}, {1, 1}, {1, 1},
+          /*transposed=*/false, {0, 0}, /*groups=*/1, {false, true, biased});
+      out[1] = dweight.to(weight.scalar_type());
+      if (biased) out[2] = dbias.to(weight.scalar_type());
+    }
+    if (context->needs_input_grad(0)) out[0] = winograd_conv(grads[0], turned, {});
+    return out;
   }
 };
 
 }  // namespace
-
-WinogradWeights winograd_weights(const at::Tensor& weight, at::ScalarType dtype, int64_t tile) {
-  return transformed(weight, dtype, tile);
-}
-
-WinogradWeights winograd_gradient_weights(const at::Tensor& weight, at::ScalarType dtype, int64_t tile) {
-  return transformed(weight.flip({2, 3}).transpose(0, 1), dtype, tile);
-}
 
 bool winograd_serves(const at::Tensor& weight, int64_t stride, int64_t padding, at::ScalarType dtype) {
   return weight.dim() == 4 && weight.is_cpu() && weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 &&
@@ -245,9 +197,9 @@ at::Tensor winograd_conv(const at::Tensor& x, const WinogradWeights& weights, co
   return y;
 }
 
-at::Tensor winograd_conv(const at::Tensor& x, const WinogradWeights& weights, const WinogradWeights& gradient,
-                         const at::Tensor& bias) {
-  return WinogradFunction::apply(x, weights, gradient, bias.defined() ? std::optional(bias) : std::nullopt);
+at::Tensor winograd_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         const WinogradWeights& points, const WinogradWeights& gradient) {
+  return WinogradFunction::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt, points, gradient);
 }
 
 }  // namespace lpld

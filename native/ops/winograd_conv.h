@@ -1,5 +1,5 @@
 #pragma once
-// winograd_conv: a 3x3 convolution of stride 1 with frozen weights by Winograd's minimal filtering, on a CPU. F(2x2, 3x3) takes
+// winograd_conv: a 3x3 convolution of stride 1 by Winograd's minimal filtering, on a CPU. F(2x2, 3x3) takes
 // 4 multiplications an output where the plain sum takes 9, F(4x4, 3x3) takes 2.25; the rest are additions.
 //   x         [B, C, H, W] float or bfloat16, channels-last (else it is made so)
 //   weights   winograd_weights() of [O, C, 3, 3], C and O multiples of 64
@@ -8,24 +8,16 @@
 //   rounding  relative error of the whole, random weights: float F(2x2) 2e-7 to 4e-7 (oneDNN's direct 4e-7 to 1e-6), F(4x4) 2e-6;
 //             bfloat16 F(2x2) 4e-3 (direct 2e-3: points and weights are both rounded). F(4x4) in bfloat16, 2.6e-2, is refused.
 //             A value that is not finite spreads over its tile. An answer depends on nothing outside its own image.
-//   gradient  to x alone, in the form with two sets of weights
+//   gradient  in the form with a weight; to x by the same way, to the weight by oneDNN's
 //   throws    E_INTERNAL where winograd_serves() says no, and on shapes
 //   source    Winograd 1980; Lavin and Gray 2016, section 4.1
 //   tested    test/ops/winograd-conv.test.ts against float64 loops, gradient included
 //   earned    bench kernels; against oneDNN's direct convolutions, one thread of an EPYC without AMX: 1.5 to 1.9x in either dtype
 #include <ATen/core/Tensor.h>
 
-namespace lpld {
+#include "ops/winograd_weights.h"
 
-struct WinogradWeights {
-  at::Tensor
-      points;  // [(tile + 2)^2, O / 64, C, 64]; bfloat16 holds two rows of C side by side, as the CPU multiplies them
-  int64_t outputs = 0, channels = 0, tile = 0;
-};
-// weight [O, C, 3, 3] float; computed in double and rounded to dtype once. tile 2, or 4 in float.
-WinogradWeights winograd_weights(const at::Tensor& weight, at::ScalarType dtype, int64_t tile);
-// Of the gradient to x: the same taps turned around, outputs and channels exchanged.
-WinogradWeights winograd_gradient_weights(const at::Tensor& weight, at::ScalarType dtype, int64_t tile);
+namespace lpld {
 
 // Whether this process can, and the shape of the weight allows it.
 bool winograd_serves(const at::Tensor& weight, int64_t stride, int64_t padding, at::ScalarType dtype);
@@ -37,7 +29,9 @@ struct WinogradTail {
   bool relu = false;
 };
 at::Tensor winograd_conv(const at::Tensor& x, const WinogradWeights& weights, const WinogradTail& tail);
-at::Tensor winograd_conv(const at::Tensor& x, const WinogradWeights& weights, const WinogradWeights& gradient,
-                         const at::Tensor& bias);
+// With gradients: to x, and to weight [O, C, 3, 3] and bias [O] float where they want one. `points` are winograd_weights() of
+// this weight, `gradient` its winograd_gradient_weights(); without points they are made when they are asked for.
+at::Tensor winograd_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                         const WinogradWeights& points, const WinogradWeights& gradient);
 
 }  // namespace lpld

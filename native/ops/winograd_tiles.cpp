@@ -1,39 +1,16 @@
 #include "ops/winograd_tiles.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/feature_levels.h"
+#include "ops/winograd_lanes.h"
 
 namespace lpld {
 
 namespace {
 
-#define LPLD_INLINE __attribute__((always_inline)) inline
-
-// Sixteen channels. Never passed by value: how that is done depends on the instruction set.
-typedef float Lanes __attribute__((vector_size(4 * kWinogradLanes)));
-typedef uint32_t Words __attribute__((vector_size(4 * kWinogradLanes)));
-typedef uint16_t Halves __attribute__((vector_size(2 * kWinogradLanes)));
-
-LPLD_INLINE void load(const float* p, Lanes& v) { std::memcpy(&v, p, sizeof(v)); }
-LPLD_INLINE void store(float* p, const Lanes& v) { std::memcpy(p, &v, sizeof(v)); }
-LPLD_INLINE void load(const uint16_t* p, Lanes& v) {
-  Halves halves;
-  std::memcpy(&halves, p, sizeof(halves));
-  const Words words = __builtin_convertvector(halves, Words) << 16;
-  std::memcpy(&v, &words, sizeof(v));
-}
-// Round to nearest even. What a NaN of bfloat16 becomes in sums and products is rounded to a NaN.
-LPLD_INLINE void store(uint16_t* p, const Lanes& v) {
-  Words words;
-  std::memcpy(&words, &v, sizeof(words));
-  const Halves halves = __builtin_convertvector((words + 0x7fff + ((words >> 16) & 1)) >> 16, Halves);
-  std::memcpy(p, &halves, sizeof(halves));
-}
-
 template <class T>
-constexpr int kLine = 64 / sizeof(T);
+constexpr int kLine = 64 / sizeof(T);  // channels of a cache line
 
 // v = B^T d and y = A^T m in one dimension, for F(2, 3) and F(4, 3).
 LPLD_INLINE void to_points(const Lanes (&d)[4], Lanes (&v)[4]) {

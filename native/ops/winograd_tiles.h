@@ -1,13 +1,11 @@
 #pragma once
 // The two ends of a Winograd convolution (winograd_conv.h) over tiles that lie side by side in one row of tiles of one image:
-// pixels to points before the matrix products, products to pixels after them. Channels-last; float, or bfloat16 as its 16 bits.
+// pixels to points before the matrix products, products to pixels after them. Channels-last, in multiples of 32; float, or bfloat16 as its 16 bits.
 // Plain C++, compiled for several instruction sets and chosen at load time.
 //   source  Winograd 1980; Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.1
 #include <cstdint>
 
 namespace lpld {
-
-constexpr int64_t kWinogradLanes = 16;  // channels come in multiples of this
 
 // A tile gives `tile` x `tile` outputs (2 or 4) and reads `tile + 2` pixels a side, one of them before the first output.
 struct TileRow {

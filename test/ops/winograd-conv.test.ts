@@ -3,13 +3,13 @@
 
 import { describe, expect, test } from 'vitest';
 import { toBfloat } from '../reference/bfloat.ts';
-import { type Conv3, conv3, conv3Backward } from '../reference/conv3.ts';
+import { type Conv3, conv3, conv3Backward, conv3WeightBackward } from '../reference/conv3.ts';
 import { native, ops } from '../util/native.ts';
 import { bf16, doubles, type Make } from '../util/norm-act.ts';
 import { f32, f64, symmetric, values } from '../util/tensors.ts';
 import { expectClose, expectCloseInNorm, expectSameBytes, TOLERANCE } from '../util/tolerance.ts';
 
-const PLAIN = { tile: 2, bias: null, residual: null, relu: false } as const;
+const PLAIN = { tile: 2, bias: null, residual: null, relu: false, learns: false } as const;
 const OUTPUTS = 128; // two blocks of a matrix product
 
 const CASES = [
@@ -73,12 +73,30 @@ describe.each(CASES)('%o', (given) => {
     expectCloseInNorm('dx', answer.dx, dx, 2 ** -7);
   });
 
+  test.each([
+    [f32, TOLERANCE.F32],
+    [bf16, 2 ** -8],
+  ] as const)('a convolution that learns: the gradients of weight and bias (%#)', (make, tolerance) => {
+    const bias = of.bias === null ? null : f32([OUTPUTS], of.bias);
+    const answer = ops().winogradConv(
+      make([...of.shape], of.x),
+      f32([OUTPUTS, of.shape[1], 3, 3], of.weight),
+      { ...PLAIN, bias, learns: true },
+      make([...of.out], of.grad),
+    );
+    const wanted = conv3WeightBackward(of, of.x, of.grad);
+    expectCloseInNorm('dx', doubles(answer.dx!), dx, 2 * tolerance);
+    expectCloseInNorm('dWeight', doubles(answer.dWeight!), wanted.weight, tolerance);
+    if (of.bias === null) expect(answer.dBias).toBeUndefined();
+    else expectCloseInNorm('dBias', doubles(answer.dBias!), wanted.bias, tolerance);
+  });
+
   test.each([f32, bf16] as const)('bias, residual and ReLU (%#)', (make) => {
     const residual = coarse(of.out, 6900);
     const { y: got } = ops().winogradConv(
       make([...of.shape], of.x),
       f32([OUTPUTS, of.shape[1], 3, 3], of.weight),
-      { tile: 2, relu: true, bias: f32([OUTPUTS], coarse([OUTPUTS], 6700)), residual: make([...of.out], residual) },
+      { ...PLAIN, relu: true, bias: f32([OUTPUTS], coarse([OUTPUTS], 6700)), residual: make([...of.out], residual) },
       null,
     );
     const wanted = conv3(of, of.x, coarse([OUTPUTS], 6700)).map((v, i) => Math.max(0, v + residual[i]!));

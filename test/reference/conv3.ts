@@ -6,7 +6,7 @@ export interface Conv3 {
   readonly weight: Float64Array; // [O, C, 3, 3]
 }
 
-/** Visits every product: position in y, position in x, weight. */
+/** Visits every product: positions in y, in x and in the weight. */
 function eachProduct(of: Conv3, visit: (output: number, input: number, weight: number) => void): void {
   const [images, channels, height, width] = of.shape;
   let output = 0;
@@ -19,7 +19,7 @@ function eachProduct(of: Conv3, visit: (output: number, input: number, weight: n
             if (row < 0 || column < 0 || row >= height || column >= width) continue;
             for (let c = 0; c < channels; c++) {
               const input = ((image * channels + c) * height + row) * width + column;
-              visit(output, input, of.weight[(o * channels + c) * 9 + tap]!);
+              visit(output, input, (o * channels + c) * 9 + tap);
             }
           }
 }
@@ -31,7 +31,7 @@ export function conv3(of: Conv3, x: Float64Array, bias: Float64Array | null): Fl
     bias === null ? 0 : bias[Math.floor(at / plane) % of.outputs]!,
   );
   eachProduct(of, (output, input, weight) => {
-    y[output]! += weight * x[input]!;
+    y[output]! += of.weight[weight]! * x[input]!;
   });
   return y;
 }
@@ -40,7 +40,23 @@ export function conv3(of: Conv3, x: Float64Array, bias: Float64Array | null): Fl
 export function conv3Backward(of: Conv3, grad: Float64Array): Float64Array {
   const dx = new Float64Array(of.shape.reduce((n, d) => n * d, 1));
   eachProduct(of, (output, input, weight) => {
-    dx[input]! += weight * grad[output]!;
+    dx[input]! += of.weight[weight]! * grad[output]!;
   });
   return dx;
+}
+
+/** Gradients of sum(grad * y) with respect to weight [O, C, 3, 3] and bias [O]. */
+export function conv3WeightBackward(
+  of: Conv3,
+  x: Float64Array,
+  grad: Float64Array,
+): { weight: Float64Array; bias: Float64Array } {
+  const weight = new Float64Array(of.weight.length);
+  const bias = new Float64Array(of.outputs);
+  eachProduct(of, (output, input, at) => {
+    weight[at]! += x[input]! * grad[output]!;
+  });
+  const plane = of.shape[2] * of.shape[3];
+  for (const [at, value] of grad.entries()) bias[Math.floor(at / plane) % of.outputs]! += value;
+  return { weight, bias };
 }

@@ -1,0 +1,39 @@
+#pragma once
+// Sixteen values side by side, as GCC's and Clang's vector types: what winograd_tiles.cpp and winograd_weights.cpp compute with.
+// Never passed by value: how that is done depends on the instruction set.
+#include <cstdint>
+#include <cstring>
+
+#define LPLD_INLINE __attribute__((always_inline)) inline
+
+namespace lpld {
+
+constexpr int64_t kWinogradLanes = 16;
+
+typedef float Lanes __attribute__((vector_size(4 * kWinogradLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kWinogradLanes)));
+typedef uint16_t Halves __attribute__((vector_size(2 * kWinogradLanes)));
+
+LPLD_INLINE void load(const float* p, Lanes& v) { std::memcpy(&v, p, sizeof(v)); }
+LPLD_INLINE void store(float* p, const Lanes& v) { std::memcpy(p, &v, sizeof(v)); }
+
+// bfloat16 is its 16 bits.
+LPLD_INLINE void load(const uint16_t* p, Lanes& v) {
+  Halves halves;
+  std::memcpy(&halves, p, sizeof(halves));
+  const Words words = __builtin_convertvector(halves, Words) << 16;
+  std::memcpy(&v, &words, sizeof(v));
+}
+// Rounded to nearest even, in the low half of each word. What a NaN of bfloat16 becomes in sums and products stays one.
+LPLD_INLINE void round_to_half(const Lanes& v, Words& words) {
+  std::memcpy(&words, &v, sizeof(words));
+  words = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+}
+LPLD_INLINE void store(uint16_t* p, const Lanes& v) {
+  Words words;
+  round_to_half(v, words);
+  const Halves halves = __builtin_convertvector(words, Halves);
+  std::memcpy(p, &halves, sizeof(halves));
+}
+
+}  // namespace lpld
