@@ -94,18 +94,19 @@ async function oneCase(of) {
   const wide = cuda ? 'tf32' : 'fp32';
   const count = groups * images;
   const work = { imageIterations: count * steps, flops: flopsOf(stem, size) * count * steps };
-  const inputs = binding === null ? null : inputsOf({ binding, device, stem, size, groups, images, steps: long });
+  // A model of its own for every precision: a run has one, and makes its frozen weights once.
+  const made = () => inputsOf({ binding, device, stem, size, groups, images, steps: long });
+  const inputs = binding === null ? null : made();
   const zeros = inputs === null ? null : tensor('F32', inputs.x.shape, new Float32Array(count * 3 * size * size));
   let took = 0;
   const refused = new Map(); // contender -> why CUDA made no graph
-  const ours = (precision, graph, name) => ({
+  const ours = (precision, graph, name, { model, x, labels, targets, draws } = /** @type {any} */ (inputs ?? {})) => ({
     name,
     unavailable: missing,
     work,
     extra: () => (refused.get(name) ? { graphRefused: refused.get(name) } : {}),
     seconds: () => (took * steps) / long,
     async run() {
-      const { model, x, labels, targets, draws } = inputs;
       const began = process.hrtime.bigint();
       const { lossCe, lossBn, graphRefused } = await binding.synthesize(
         model,
@@ -153,14 +154,15 @@ async function oneCase(of) {
     },
     peakBytes: () => peak,
   });
+  const half = binding === null ? undefined : made();
   return {
     name: `ResNet-18, ${stem} stem, ${size} px, ${groups === 1 ? '' : `${groups} classes of `}${images} images`,
     contenders: [
       python(`eager-${wide}`),
       python('eager-bf16'),
       ours(wide, true, `ours-${wide}`),
-      ours('bf16', true, 'ours-bf16'),
-      ...(cuda ? [ours('bf16', false, 'ours-bf16-launched')] : []),
+      ours('bf16', true, 'ours-bf16', half),
+      ...(cuda ? [ours('bf16', false, 'ours-bf16-launched', half)] : []),
       python(`conv-${wide}`),
       python('conv-bf16'),
     ],
