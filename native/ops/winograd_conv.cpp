@@ -40,11 +40,9 @@ bool multiplies() {
   return true;
 }
 
-// Matrix units (AMX) multiply bfloat16 so fast that the additions around them would be the larger part.
 bool can_multiply(at::ScalarType dtype) {
   if (!at::globalContext().userEnabledMkldnn()) return false;
-  static const bool single = multiplies<float>();
-  static const bool half = cpu_features().avx512_bf16 && !cpu_features().amx_bf16 && multiplies<at::BFloat16>();
+  static const bool single = multiplies<float>(), half = multiplies<at::BFloat16>();
   return dtype == at::kFloat ? single : dtype == at::kBFloat16 && half;
 }
 
@@ -164,21 +162,25 @@ struct WinogradFunction : torch::autograd::Function<WinogradFunction> {
 
 }  // namespace
 
+// Matrix units (AMX) multiply bfloat16 so fast that the additions around them would be the larger part; without instructions
+// for it, it is slow either way.
 bool winograd_serves(const at::Tensor& weight, int64_t stride, int64_t padding, at::ScalarType dtype) {
   return weight.dim() == 4 && weight.is_cpu() && weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 &&
          padding == 1 && weight.size(0) % kBlock == 0 && weight.size(1) % kBlock == 0 && weight.numel() > 0 &&
-         can_multiply(dtype);
+         can_multiply(dtype) && (dtype == at::kFloat || (cpu_features().avx512_bf16 && !cpu_features().amx_bf16));
 }
 
 bool winograd_pays(const at::Tensor& x, int64_t tile) {
-  const Shape one(x.narrow(0, 0, 1), tile);
-  return one.tiles * (tile + 2) * (tile + 2) * 3 < one.height * one.width * 9 * 2;
+  const Shape shape(x, tile);
+  return shape.down * shape.across * (tile + 2) * (tile + 2) * 3 < shape.height * shape.width * 9 * 2;
 }
 
 at::Tensor winograd_conv(const at::Tensor& x, const WinogradWeights& weights, const WinogradTail& tail) {
   const auto out = [&](const at::Tensor& t) {
     return t.sizes() == at::IntArrayRef{x.size(0), weights.outputs, x.size(2), x.size(3)};
   };
+  LPLD_CHECK(can_multiply(x.scalar_type()), Internal,
+             "winograd_conv: expected a CPU and a LibTorch that multiply blocks of ", x.scalar_type());
   LPLD_CHECK(x.dim() == 4 && x.is_cpu() && x.size(1) == weights.channels &&
                  x.scalar_type() == weights.points.scalar_type() &&
                  (!tail.residual.defined() || (out(tail.residual) && tail.residual.scalar_type() == x.scalar_type())) &&

@@ -9,17 +9,17 @@
 //             bfloat16 F(2x2) 4e-3 (direct 2e-3: points and weights are both rounded). F(4x4) in bfloat16, 2.6e-2, is refused.
 //             A value that is not finite spreads over its tile. An answer depends on nothing outside its own image.
 //   gradient  in the form with a weight; to x by the same way, to the weight by oneDNN's
-//   throws    E_INTERNAL where winograd_serves() says no, and on shapes
+//   throws    E_INTERNAL on shapes, and where LibTorch cannot multiply blocks of the dtype on this CPU
 //   source    Winograd 1980; Lavin and Gray 2016, section 4.1
 //   tested    test/ops/winograd-conv.test.ts against float64 loops, gradient included
-//   earned    bench kernels; against oneDNN's direct convolutions, one thread of an EPYC without AMX: 1.5 to 1.9x in either dtype
+//   earned    EARNED
 #include <ATen/core/Tensor.h>
 
 #include "ops/winograd_weights.h"
 
 namespace lpld {
 
-// Whether this process can, and the shape of the weight allows it.
+// Whether this process can, the shape of the weight allows it, and it is the faster way on this CPU.
 bool winograd_serves(const at::Tensor& weight, int64_t stride, int64_t padding, at::ScalarType dtype);
 // Whether images of this size take fewer multiplications so: tiles reach over the edge.
 bool winograd_pays(const at::Tensor& x, int64_t tile);
