@@ -49,9 +49,15 @@ at::Tensor conv_norm_act(const ConvNormActInput& in) {
   const std::vector<int64_t> stride(2, in.conv.stride), padding(2, in.conv.padding), dilation(2, 1);
   const c10::List<std::optional<at::Scalar>> none;  // ReLU takes no scalars
   const int64_t groups = 1;
-  if (!in.residual.defined())
+  const auto plain = [&](bool relu) {
     return call(*pointwise(), {in.x, in.conv.weight, in.conv.bias, padding, stride, dilation, groups,
-                               in.relu ? "relu" : "none", none, c10::IValue()});
+                               relu ? "relu" : "none", none, c10::IValue()});
+  };
+  if (!in.residual.defined()) return plain(in.relu);
+  if (in.residual.size(2) * in.residual.size(3) == 1) {  // LibTorch 2.11 cannot add to answers of one pixel
+    at::Tensor y = plain(false).add_(in.residual);
+    return in.relu ? y.relu_() : y;
+  }
   return call(*pointwise_binary(),
               {in.x, in.residual, in.conv.weight, in.conv.bias, padding, stride, dilation, groups, "add", at::Scalar(1),
                in.relu ? c10::IValue("relu") : c10::IValue(), none, c10::IValue()});

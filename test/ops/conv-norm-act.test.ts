@@ -8,7 +8,7 @@ import { MODEL, openModel } from '../util/jobs.ts';
 import { ops } from '../util/native.ts';
 import { bf16, doubles, type Make } from '../util/norm-act.ts';
 import { f32, f64, positive, symmetric, values } from '../util/tensors.ts';
-import { expectClose, TOLERANCE } from '../util/tolerance.ts';
+import { expectClose, expectCloseInNorm, TOLERANCE } from '../util/tolerance.ts';
 
 const CASES = [
   { shape: [2, 3, 9], kernel: [8, 7], stride: 2, padding: 3, relu: true, added: false }, // a stem
@@ -17,9 +17,14 @@ const CASES = [
   { shape: [2, 17, 5], kernel: [4, 1], stride: 2, padding: 0, relu: false, added: false }, // a projection
   { shape: [2, 5, 4], kernel: [6, 1], stride: 1, padding: 0, relu: false, added: true },
 ] as const;
+/** Not of one rounding: one pixel, whose residual is added apart, and a convolution by Winograd's filtering (F(4x4) in float32). */
+const COARSER = [
+  { shape: [3, 16, 1], kernel: [16, 3], stride: 1, padding: 1, relu: true, added: true },
+  { shape: [2, 64, 6], kernel: [64, 3], stride: 1, padding: 1, relu: true, added: true },
+] as const;
 
 /** Seeded inputs, exact in bfloat16 where it holds them. */
-function caseOf(of: (typeof CASES)[number]): ConvNormActCase {
+function caseOf(of: (typeof CASES | typeof COARSER)[number]): ConvNormActCase {
   const [outputs, k] = of.kernel;
   const object = 5000 + 10 * outputs;
   const coarse = (shape: readonly number[], i: number) => symmetric(shape, object + i, 2).map(toBfloat);
@@ -74,6 +79,16 @@ describe.each(CASES)('%o', (of) => {
     const largest = Math.max(...rounded.map(Math.abs));
     for (const [i, value] of got.entries())
       expect(Math.abs(value - rounded[i]!)).toBeLessThan(2 ** -8 * Math.max(Math.abs(rounded[i]!), 0.05 * largest));
+  });
+});
+
+describe.each(COARSER)('%o', (of) => {
+  const made = caseOf(of);
+  test.each([
+    ['float32', f32, TOLERANCE.F32],
+    ['bfloat16', bf16, 2 ** -7],
+  ] as const)('%s', (_, make, tolerance) => {
+    expectCloseInNorm('y', run(make, made), convNormAct(made), tolerance);
   });
 });
 
