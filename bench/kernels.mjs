@@ -1,9 +1,10 @@
-// Does a kernel of our own earn its place? The ops that have one, forward and backward on numbers made on the device and timed
-// by the device's own events (on the CPU, whose only such op is the 3x3 convolution: by the host's clock), replayed as a CUDA graph where the loop of synthesis does
-// so too. Contenders: aten (the body used without our kernels), kernels, and copy: a copy on the device of as many bytes as
-// norm_act must read and write (x, residual, y; dy, x, y, dx, dresidual: four tensors copied), each time a whole tensor. The
-// rule: at least 1.2 times as fast as aten. Answers: Euclidean norms of all outputs and gradients. ATen's crop_flip_roll asks
-// the host for its draw and cannot be captured: it is launched, on both sides. Unfair to nobody known.
+// Does a kernel of our own earn its place? The ops that have one, forward and backward on numbers made on the device and
+// timed by the device's own events (on the CPU, where only our 3x3 convolution can be switched off: by the host's clock),
+// replayed as a CUDA graph where the loop of synthesis does so too. Contenders: aten (the body used without our kernels),
+// kernels, and copy: a copy on the device of as many bytes as norm_act must read and write (x, residual, y; dy, x, y, dx,
+// dresidual: four tensors copied), each time a whole tensor. The rule: at least 1.2 times as fast as aten. Answers: Euclidean
+// norms of all outputs and gradients. ATen's crop_flip_roll asks the host for its draw and cannot be captured: it is launched,
+// on both sides. Unfair to nobody known.
 
 import { arrayOf } from '../dist/tensor.js';
 import { native } from './inputs.mjs';

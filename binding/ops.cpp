@@ -232,7 +232,7 @@ Napi::Value winograd_conv_op(const Info& info) {  // x, weight, {tile, bias, res
   weight.set_requires_grad(learns);
   if (bias.defined()) bias.set_requires_grad(learns);
   const WinogradWeights turned =
-      learns ? WinogradWeights() : winograd_gradient_weights(weight, x.scalar_type(), points.tile);
+      learns ? WinogradWeights() : winograd_gradient_weights(weight, x.scalar_type(), points.tile());
   const at::Tensor y = winograd_conv(gradient.leaf, weight, bias, points, turned);
   TensorMap out{{"y", y}, {"dx", gradient.of(y.mul(tensor_at(info, 3)))}};
   if (learns) out["dWeight"] = weight.grad();

@@ -75,7 +75,7 @@ TensorMap collect_stats(Model& model, const ImageStore& store, CollectStatsSpec 
   spec.recipes.check(store, spec.input.size);
   const int64_t classes = model.options.num_classes;
   StatsTap tap(spec, classes);
-  const Pass pass = Pass::tapped(model, dtype, tap);
+  const Pass pass = Pass::tapped(model, dtype, tap, /*differentiable=*/false);
   for (int64_t step = 0; step < spec.recipes.steps(); ++step) {
     job.step(step, spec.recipes.steps());
     const Batch batch = render_batch(store, spec.recipes, step, spec.input.size, nullptr);

@@ -62,7 +62,7 @@ SynthesizeResult synthesize(Model& teacher, const SynthesizeSpec& spec, const Jo
   apply(spec.execution);
   SynthesisSegment segment(spec, int64_t(teacher.norms.size()), device);
   MatchTap tap(teacher, spec, device);
-  const Pass pass = Pass::tapped(teacher, dtype, tap);
+  const Pass pass = Pass::tapped(teacher, dtype, tap, /*differentiable=*/true);
   const int64_t steps = spec.lr.numel(), groups = spec.groups;
 
   const auto iterate = [&] {

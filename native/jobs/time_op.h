@@ -18,7 +18,7 @@ struct TimeOpSpec {
   std::string device;
   at::ScalarType dtype;                    // float or bfloat16: of norm_act, conv3 and copy; the others are float
   int64_t groups, images, channels, size;  // x [G*n, C, P, P]
-  bool kernels;                            // ours where they serve the device; false: the bodies used without them
+  bool kernels;                            // ours where they serve; false: the bodies used without them
   int64_t threads;                         // of the CPU
   bool graph;                              // replays of a captured run where that can be made, as synthesis does
   int64_t runs, rounds;                    // runs of a round, one after the other without a look at the device

@@ -29,7 +29,7 @@ at::Tensor Pass::conv(const Conv& conv, const at::Tensor& x) const {
         winograd_serves(conv.weight, conv.stride, conv.padding, dtype_))
       return winograd_conv(x, conv.weight, conv.bias, winograd_weights(conv.weight, dtype_, 2), {});
   } else if (const Model::Frozen& frozen = model_.frozen(conv.layer);
-             frozen.winograd.points.defined() && winograd_pays(x, frozen.winograd.tile)) {
+             frozen.winograd.points.defined() && winograd_pays(x, frozen.winograd.tile())) {
     return winograd_conv(x, conv.weight, conv.bias, frozen.winograd, frozen.winograd_gradient);
   }
   const auto [weight, bias] = weights(conv.layer, conv.weight, conv.bias);
@@ -68,20 +68,20 @@ void Model::set_trainable(bool trainable) {
     parameter.value.mutable_grad().reset();
     parameter.value.set_requires_grad(trainable);
   }
-  if (trainable) thaw();  // an optimizer writes past the versions
+  if (trainable) thaw();  // batch_norm moves running statistics without counting their versions up
 }
 
 void Model::thaw() {
-  frozen_as_.reset();
+  frozen_key_.reset();
   frozen_.clear();
   folded_.clear();
   folded_convs_.clear();
 }
 
-void Model::freeze(at::ScalarType dtype, Freeze how) {
-  FrozenAs as{dtype, how, {}};
-  for (const NamedTensor& tensor : tensors) as.versions.push_back(uint64_t(tensor.value._version()));
-  if (frozen_as_ == as) return;
+void Model::freeze(at::ScalarType dtype, FreezeOptions how) {
+  FrozenKey key{dtype, how, {}};
+  for (const NamedTensor& tensor : tensors) key.versions.push_back(uint64_t(tensor.value._version()));
+  if (frozen_key_ == key) return;
   thaw();
   const c10::AutoGradMode no_grad(false);
   for (const BatchNorm* norm : norms) {
@@ -102,7 +102,7 @@ void Model::freeze(at::ScalarType dtype, Freeze how) {
     }
     frozen_.push_back(std::move(frozen));
   }
-  frozen_as_ = std::move(as);
+  frozen_key_ = std::move(key);
 }
 
 at::Tensor Model::add(const std::string& name, at::IntArrayRef shape, bool trainable) {

@@ -53,8 +53,9 @@ class Pass {
   static Pass training(Model& model, at::ScalarType dtype);
   // A frozen model that is asked for answers and nothing else.
   static Pass answering(Model& model, at::ScalarType dtype);
-  // A frozen model whose BatchNorm inputs the tap is shown. The tap must outlive the Pass.
-  static Pass tapped(Model& model, at::ScalarType dtype, BnTap& tap);
+  // A frozen model whose BatchNorm inputs the tap is shown. The tap must outlive the Pass. `differentiable`: its gradient to
+  // the images will be asked for.
+  static Pass tapped(Model& model, at::ScalarType dtype, BnTap& tap, bool differentiable);
   // A frozen model whose BatchNorms normalise with the batch's own biased statistics and leave the running ones alone:
   // a PyTorch model in train mode, asked once. (There the running ones drift, which no answer in train mode shows.)
   static Pass with_batch_statistics(Model& model, at::ScalarType dtype);
@@ -73,7 +74,7 @@ class Pass {
 
  private:
   enum class Mode { Training, Answering, Tapped, BatchStatistics };
-  Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap);
+  Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap, bool differentiable);
   struct Weights {
     at::Tensor weight, bias;
   };
@@ -112,15 +113,15 @@ class Model {
 
   // Weights want gradients, or are frozen and want none.
   void set_trainable(bool trainable);
-  // What a frozen Pass reads, made once per job: weights in `dtype`, norms as scale and shift, and, with `fold_norms`, both in one (unless a
-  // weight is not finite: a ReLU of oneDNN's makes 0 of NaN, and answers of broken weights must not look sound).
-  // `winograd`: points of the convolutions that are not folded, `gradients`: those of their gradients. Made again only where
-  // something changed since.
-  struct Freeze {
+  // What a frozen Pass reads, until set_trainable(true) takes it away: weights in `dtype`, norms as scale and shift, and, with
+  // `fold_norms`, both in one (unless a weight is not finite: a ReLU of oneDNN's makes 0 of NaN, and answers of broken weights
+  // must not look sound). `winograd`: convolutions as winograd_conv wants them, another 16/9 of the weights' bytes;
+  // `gradients`: for their backward as well. Made again only where something changed since.
+  struct FreezeOptions {
     bool fold_norms, winograd, gradients;
-    bool operator==(const Freeze&) const = default;
+    bool operator==(const FreezeOptions&) const = default;
   };
-  void freeze(at::ScalarType dtype, Freeze how);
+  void freeze(at::ScalarType dtype, FreezeOptions how);
 
   struct Frozen {
     at::Tensor weight, bias;
@@ -166,13 +167,13 @@ class Model {
   std::vector<Frozen> frozen_;            // the same in the compute dtype, made by freeze()
   std::vector<Folded> folded_;            // one per norm, likewise
   std::vector<FoldedConv> folded_convs_;  // likewise
-  struct FrozenAs {                       // what the last three were made of
+  struct FrozenKey {                      // what the last three were made of
     at::ScalarType dtype;
-    Freeze how;
-    std::vector<uint64_t> versions;  // of `tensors`: every op that writes one counts it up
-    bool operator==(const FrozenAs&) const = default;
+    FreezeOptions how;
+    std::vector<uint64_t> versions;  // of `tensors`: what writes to one counts it up, but for a BatchNorm that trains
+    bool operator==(const FrozenKey&) const = default;
   };
-  std::optional<FrozenAs> frozen_as_;
+  std::optional<FrozenKey> frozen_key_;
   void thaw();
   void initialise(uint64_t seed);
 };

@@ -9,18 +9,20 @@
 
 namespace lpld {
 
-Pass::Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap)
+Pass::Pass(Model& model, Mode mode, at::ScalarType dtype, BnTap* tap, bool differentiable)
     : model_(model), mode_(mode), dtype_(dtype), tap_(tap) {
   model.set_trainable(mode == Mode::Training);
   if (mode == Mode::Training) return;
   const bool folds = mode == Mode::Answering && can_fold(at::Device(model.options.device), dtype);
-  model.freeze(dtype, {.fold_norms = folds, .winograd = mode != Mode::Answering, .gradients = mode == Mode::Tapped});
+  model.freeze(dtype, {.fold_norms = folds, .winograd = mode != Mode::Answering, .gradients = differentiable});
 }
-Pass Pass::training(Model& model, at::ScalarType dtype) { return {model, Mode::Training, dtype, nullptr}; }
-Pass Pass::answering(Model& model, at::ScalarType dtype) { return {model, Mode::Answering, dtype, nullptr}; }
-Pass Pass::tapped(Model& model, at::ScalarType dtype, BnTap& tap) { return {model, Mode::Tapped, dtype, &tap}; }
+Pass Pass::training(Model& model, at::ScalarType dtype) { return {model, Mode::Training, dtype, nullptr, true}; }
+Pass Pass::answering(Model& model, at::ScalarType dtype) { return {model, Mode::Answering, dtype, nullptr, false}; }
+Pass Pass::tapped(Model& model, at::ScalarType dtype, BnTap& tap, bool differentiable) {
+  return {model, Mode::Tapped, dtype, &tap, differentiable};
+}
 Pass Pass::with_batch_statistics(Model& model, at::ScalarType dtype) {
-  return {model, Mode::BatchStatistics, dtype, nullptr};
+  return {model, Mode::BatchStatistics, dtype, nullptr, false};
 }
 
 at::Tensor Pass::conv_norm(const Conv& conv, const BatchNorm& norm, const at::Tensor& x, Tail tail) const {

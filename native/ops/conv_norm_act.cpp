@@ -44,7 +44,7 @@ bool can_fold(const at::Device& device, at::ScalarType dtype) {
 at::Tensor conv_norm_act(const ConvNormActInput& in) {
   LPLD_CHECK(can_fold(in.x.device(), in.x.scalar_type()), Internal,
              "expected a tensor that oneDNN computes on, received ", in.x.toString());
-  if (in.conv.winograd.points.defined() && winograd_pays(in.x, in.conv.winograd.tile))
+  if (in.conv.winograd.points.defined() && winograd_pays(in.x, in.conv.winograd.tile()))
     return winograd_conv(in.x, in.conv.winograd, {in.conv.float_bias, in.residual, in.relu});
   const std::vector<int64_t> stride(2, in.conv.stride), padding(2, in.conv.padding), dilation(2, 1);
   const c10::List<std::optional<at::Scalar>> none;  // ReLU takes no scalars

@@ -34,7 +34,7 @@ bool can_fold(const at::Device& device, at::ScalarType dtype);
 
 struct ConvNormActInput {
   at::Tensor x, residual;
-  FoldedConv conv;
+  const FoldedConv& conv;
   bool relu;
 };
 at::Tensor conv_norm_act(const ConvNormActInput& in);

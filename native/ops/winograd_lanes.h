@@ -1,14 +1,15 @@
 #pragma once
-// Sixteen values side by side, as GCC's and Clang's vector types: what winograd_tiles.cpp and winograd_weights.cpp compute with.
+// Sixteen values side by side, as GCC's and Clang's vector types, for winograd_tiles.cpp and winograd_weights.cpp.
 // Never passed by value: how that is done depends on the instruction set.
 #include <cstdint>
 #include <cstring>
 
-#define LPLD_INLINE __attribute__((always_inline)) inline
+#include "core/feature_levels.h"
 
 namespace lpld {
 
 constexpr int64_t kWinogradLanes = 16;
+constexpr int64_t kWinogradBlock = 64;  // outputs of one matrix product
 
 typedef float Lanes __attribute__((vector_size(4 * kWinogradLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kWinogradLanes)));
@@ -24,10 +25,11 @@ LPLD_INLINE void load(const uint16_t* p, Lanes& v) {
   const Words words = __builtin_convertvector(halves, Words) << 16;
   std::memcpy(&v, &words, sizeof(v));
 }
-// Rounded to nearest even, in the low half of each word. What a NaN of bfloat16 becomes in sums and products stays one.
+// Rounded to nearest even, in the low half of each word; every NaN to the quiet one.
 LPLD_INLINE void round_to_half(const Lanes& v, Words& words) {
   std::memcpy(&words, &v, sizeof(words));
-  words = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+  const Words rounded = (words + 0x7fff + ((words >> 16) & 1)) >> 16;
+  words = v == v ? rounded : Words{} + 0x7fc0;
 }
 LPLD_INLINE void store(uint16_t* p, const Lanes& v) {
   Words words;

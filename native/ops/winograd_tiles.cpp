@@ -41,7 +41,8 @@ LPLD_INLINE void from_points(const Lanes (&m)[6], Lanes (&y)[4]) {
   y[3] = difference + 8.0f * spread + m[5];
 }
 
-// One cache line of channels of a strip of tiles: down every column first, which neighbouring tiles share, then along every row.
+// One cache line of channels of a strip of tiles: down every column first, which neighbouring tiles share, then along
+// every row.
 template <class T, int kTile>
 LPLD_INLINE void input_strip(const WinogradInput& in, const T* image, T* points, int64_t x, int64_t tiles) {
   constexpr int kSide = kTile + 2, kColumns = 34, kGroups = kLine<T> / kWinogradLanes;
@@ -96,8 +97,8 @@ LPLD_INLINE void output_row(const WinogradOutput& out) {
   const int64_t rows = std::min<int64_t>(kTile, row.height - row.y);
   for (int64_t i = 0; i < row.tiles; ++i) {
     const int64_t x = row.x + i * kTile, across = std::min<int64_t>(kTile, row.width - x);
-    for (int64_t c = 0; c < out.block; c += kWinogradLanes) {
-      const float* products = out.products + i * out.block + c;
+    for (int64_t c = 0; c < kWinogradBlock; c += kWinogradLanes) {
+      const float* products = out.products + i * kWinogradBlock + c;
       Lanes half[kTile][kSide];
       for (int j = 0; j < kSide; ++j) {
         Lanes m[kSide], y[kTile];
@@ -110,9 +111,9 @@ LPLD_INLINE void output_row(const WinogradOutput& out) {
       for (int k = 0; k < rows; ++k) {
         Lanes y[kTile];
         from_points(half[k], y);
-        const int64_t start = ((row.y + k) * row.width + x) * out.channels + c;
+        const int64_t start = ((row.y + k) * row.width + x) * out.outputs + c;
         for (int j = 0; j < across; ++j) {
-          const int64_t at = start + j * out.channels;
+          const int64_t at = start + j * out.outputs;
           Lanes value = y[j] + bias, residual;
           if (out.residual != nullptr) {
             load(static_cast<const T*>(out.residual) + at, residual);

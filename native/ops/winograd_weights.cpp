@@ -125,7 +125,7 @@ WinogradWeights winograd_weights(const at::Tensor& weight, at::ScalarType dtype,
         tile == 2 ? transform_f32_2(kernels) : transform_f32_4(kernels);
     }
   });
-  return {points, outputs, channels, tile};
+  return {points};
 }
 
 WinogradWeights winograd_gradient_weights(const at::Tensor& weight, at::ScalarType dtype, int64_t tile) {
