@@ -21,6 +21,7 @@ import {
 import { fileError, guarded, syncFolder, syncParent, writeFileAtomic } from './atomic-file.ts';
 import { canonicalJson, prettyJson } from './canonical-json.ts';
 import { expected, LpldError } from './errors.ts';
+import { adviceWithoutManifest } from './folder-kind.ts';
 import { appendJournal, type JournalLine, readJournal, sweep, writeJournal } from './journal.ts';
 import { mergeNotes } from './notes.ts';
 import { parseSafetensors, readSafetensors, safetensorsChunks } from './safetensors.ts';
@@ -36,7 +37,9 @@ async function checkReplaceable(finalDir: string, stage: string): Promise<void> 
   });
   if (names.length > 0 && !names.includes(MANIFEST)) {
     const what = 'a new folder or an artifact to replace';
-    const message = expected(what, 'the artifact folder', finalDir, 'it holds other files: choose another folder');
+    const likely = adviceWithoutManifest(finalDir, 'run this command again');
+    const advice = likely ?? 'it holds other files: choose another folder';
+    const message = expected(what, 'the artifact folder', finalDir, advice);
     throw new LpldError('E_CONFIG', message, { path: finalDir });
   }
   const found = names.length === 0 ? null : await readJsonFile<Manifest>(join(finalDir, MANIFEST)).catch(() => null);
