@@ -11,6 +11,7 @@ import { adviceWithoutManifest, lostManifest, PARTIAL } from '../folder-kind.ts'
 import type { LabelInspection } from '../label-inspection.ts';
 import { formatBytes } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
+import { examplesText } from './examples.ts';
 import { labelText } from './inspect-labels.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import type { Globals } from './options.ts';
@@ -32,6 +33,13 @@ export const addInspect: AddCommand = (program, session) => {
     .option(
       '--teacher <dir>',
       'squeeze artifact to compare the size of labels with (default: the one found in the run folder)',
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['all artifacts of a run', 'inspect runs/quickstart'],
+        ['a label store by the byte, every file hashed again', 'inspect d/pool --teacher d/squeeze --verify'],
+      ]),
     )
     .action((dir: string, _: object, command: Command) =>
       inspect(dir, command.optsWithGlobals<InspectFlags>(), session),
