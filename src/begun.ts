@@ -26,6 +26,7 @@ export interface Discarding {
 export interface Begun {
   readonly key: string | null; // null where its file is gone or damaged
   readonly header: Readonly<Record<string, unknown>>; // how it was begun, as far as it says so; unchecked
+  readonly inputs: Readonly<Record<string, string>>; // ids by role, of that header
 }
 
 /** Whether a draft holds a whole file or saved tensors. */
@@ -44,16 +45,15 @@ export async function begunIn(dir: string): Promise<Begun | null> {
   const names = await readdir(join(dir, DRAFT)).catch(() => null);
   if (names === null) return null;
   const read = await readJsonFile<unknown>(join(dir, DRAFT, KEY_FILE)).catch(() => null);
-  const header = typeof read === 'object' && read !== null ? (read as Record<string, unknown>) : {};
-  return { key: typeof header.key === 'string' ? header.key : null, header };
+  const header = Object(read ?? {}) as Record<string, unknown>;
+  const ids = Object.entries(Object(header.inputs ?? {}) as object).filter(([, id]) => typeof id === 'string');
+  return { key: typeof header.key === 'string' ? header.key : null, header, inputs: Object.fromEntries(ids) };
 }
 
 /** What decides an artifact, under the names people know it by. */
 function factsOf(header: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const { stage, stageVersion, deviceClass, config, inputs, precision } = header;
-  const ids = Object.entries((inputs ?? {}) as Record<string, unknown>).map(
-    ([role, id]) => [role, typeof id === 'string' ? id.slice(0, 12) : id] as const,
-  );
+  const ids = Object.entries(Object(inputs ?? {}) as object).map(([role, id]) => [role, String(id).slice(0, 12)]);
   const facts = { ...(config as object), 'version of the stage': stageVersion, 'device class': deviceClass };
   return { stage, ...facts, precision, ...Object.fromEntries(ids.map(([role, id]) => [`id of ${role}`, id])) };
 }
@@ -82,8 +82,9 @@ export async function whyDiscarded(
   discarding: Discarding = {},
 ): Promise<string> {
   if (!(await isWorth(dir))) return 'it held nothing yet';
-  const inputs = (begun.header.inputs ?? {}) as Record<string, unknown>;
-  const gone = (discarding.remade ?? []).filter((role) => role in inputs && inputs[role] !== header.inputs[role]);
+  const replaced = (role: string): boolean =>
+    Object.hasOwn(begun.inputs, role) && begun.inputs[role] !== header.inputs[role];
+  const gone = (discarding.remade ?? []).filter(replaced);
   if (gone.length > 0) return `the ${gone.join(' and ')} it was made from was made anew`;
   const { keys, words } = otherwise(begun.header, header);
   const { advice = 'to discard it, remove that folder; or choose another --out' } = discarding;

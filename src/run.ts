@@ -4,7 +4,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Artifact, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
+import { type Artifact, readJsonFile, stageKey } from './artifact.ts';
 import { guarded, writeFileAtomic } from './atomic-file.ts';
 import { begunIn, type Discarding, whyDiscarded } from './begun.ts';
 import type { Config } from './config.ts';
@@ -78,9 +78,9 @@ async function checkBegun(nodes: readonly Node[], out: string, runtime: Runtime,
   for (const node of nodes) {
     const dir = join(out, node.folder);
     const begun = await begunIn(`${dir}.partial`);
-    if (begun === null || begun.header.config === undefined) continue;
+    if (begun === null || begun.header.config === undefined) continue; // told of when its turn comes
     const data = node.stage.needs(node.config).dataset ? { dataset: (await dataset(node.config)).id } : {};
-    const header = headerOf(node, { ...(begun.header.inputs as StageHeader['inputs']), ...data }, runtime);
+    const header = headerOf(node, { ...begun.inputs, ...data }, runtime);
     if (begun.key === stageKey(header)) continue;
     const finished = (await existing(dir))?.manifest;
     if (finished?.key === stageKey({ ...header, inputs: { ...finished?.inputs, ...data } })) continue; // stands already

@@ -118,10 +118,10 @@ describe('a draft of another key', () => {
   ])('with %s is refused, whatever its key.json says', async (_what, fill) => {
     const dir = await begin();
     await fill(dir);
-    for (const damage of [null, '{"key": "x"}', '{', '[1]', 'null']) {
+    for (const damage of [null, '{"key": "x"}', '{', '[1]', 'null', '3', '{"inputs": 1e999, "key": 1}']) {
       if (damage !== null) await writeFile(`${dir}.partial/.draft/key.json`, damage);
       const before = await snapshot(`${dir}.partial`);
-      const error = await refusal(() => openDraft(dir, other));
+      const error = await refusal(() => openDraft(dir, other, { remade: ['teacher'] }));
       expect(error.code).toBe('E_CONFIG');
       const words = damage === null ? 'precision was "fp32" and is "bf16"' : 'with what is not recorded';
       expect(error.message).toContain(`was begun otherwise: ${words}\n`);
