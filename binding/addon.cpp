@@ -66,6 +66,8 @@ Napi::Value host_memory_of(const Napi::CallbackInfo& info) {
   auto out = Napi::Object::New(info.Env());
   out.Set("used", double(memory.used));
   out.Set("kept", double(memory.kept));
+  out.Set("fresh", double(memory.fresh));
+  out.Set("reused", double(memory.reused));
   return out;
 }
 

@@ -19,14 +19,21 @@ import {
   stageKey,
 } from './artifact.ts';
 import { fileError, guarded, syncFolder, syncParent, writeFileAtomic } from './atomic-file.ts';
+import { begunIn, type Discarding, JOURNAL_FILE, KEY_FILE, whyDiscarded } from './begun.ts';
 import { canonicalJson, prettyJson } from './canonical-json.ts';
 import { expected, LpldError } from './errors.ts';
+import { adviceWithoutManifest } from './folder-kind.ts';
 import { appendJournal, type JournalLine, readJournal, sweep, writeJournal } from './journal.ts';
 import { mergeNotes } from './notes.ts';
 import { parseSafetensors, readSafetensors, safetensorsChunks } from './safetensors.ts';
 import type { TensorMap } from './tensor.ts';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+/** A header, with nothing else the object may have. */
+function decidingOf({ stage, stageVersion, config, inputs, deviceClass, precision }: StageHeader): StageHeader {
+  return { stage, stageVersion, config, inputs, deviceClass, precision };
+}
 
 /** A finished artifact of the same stage or nothing (or an empty folder) may be replaced; all else is somebody's data. */
 async function checkReplaceable(finalDir: string, stage: string): Promise<void> {
@@ -36,7 +43,9 @@ async function checkReplaceable(finalDir: string, stage: string): Promise<void> 
   });
   if (names.length > 0 && !names.includes(MANIFEST)) {
     const what = 'a new folder or an artifact to replace';
-    const message = expected(what, 'the artifact folder', finalDir, 'it holds other files: choose another folder');
+    const likely = adviceWithoutManifest(finalDir, 'run this command again');
+    const advice = likely ?? 'it holds other files: choose another folder';
+    const message = expected(what, 'the artifact folder', finalDir, advice);
     throw new LpldError('E_CONFIG', message, { path: finalDir });
   }
   const found = names.length === 0 ? null : await readJsonFile<Manifest>(join(finalDir, MANIFEST)).catch(() => null);
@@ -55,8 +64,8 @@ export class ArtifactDraft {
   readonly key: string;
   /** Whether an interrupted run of the same key was taken up. */
   readonly resumed: boolean;
-  /** Whether an interrupted run of another key was discarded. */
-  readonly discarded: boolean;
+  /** Why nothing was lost by discarding an interrupted run of another key; null where none was. */
+  readonly discarded: string | null;
   readonly #header: StageHeader;
   readonly #files: Map<string, FileEntry>;
   #notes: Record<string, unknown>;
@@ -66,14 +75,14 @@ export class ArtifactDraft {
   constructor(
     finalDir: string,
     header: StageHeader,
-    found: { files: Map<string, FileEntry>; notes: unknown } | 'other' | null,
+    found: { files: Map<string, FileEntry>; notes: unknown } | string | null,
   ) {
-    const whole = found === 'other' ? null : found;
+    const whole = typeof found === 'string' ? null : found;
     this.finalDir = finalDir;
     this.dir = `${finalDir}.partial`;
     this.key = stageKey(header);
     this.resumed = whole !== null;
-    this.discarded = found === 'other';
+    this.discarded = typeof found === 'string' ? found : null;
     this.#header = header;
     this.#files = whole?.files ?? new Map();
     this.#notes = (whole?.notes as Record<string, unknown> | null | undefined) ?? {};
@@ -191,9 +200,7 @@ export class ArtifactDraft {
   async publish(summary: unknown): Promise<Artifact> {
     this.#checkOpen();
     await checkReplaceable(this.finalDir, this.#header.stage);
-    const { stage, stageVersion, config, inputs, deviceClass, precision } = this.#header;
-    const header: StageHeader = { stage, stageVersion, config, inputs, deviceClass, precision };
-    const manifest: Manifest = { format: 1, ...header, key: this.key, summary, files: this.files };
+    const manifest: Manifest = { format: 1, ...decidingOf(this.#header), key: this.key, summary, files: this.files };
     await this.note({});
     await writeFileAtomic(join(this.dir, MANIFEST), [encode(prettyJson(manifest))]);
     await syncFolder(this.dir);
@@ -247,38 +254,44 @@ export class ArtifactDraft {
   }
 
   async #journal(lines: readonly JournalLine[]): Promise<void> {
-    if (lines.length > 0) await appendJournal(join(this.dir, DRAFT, 'journal.jsonl'), lines);
+    if (lines.length > 0) await appendJournal(join(this.dir, DRAFT, JOURNAL_FILE), lines);
   }
 }
 
 /**
  * Opens the draft of an artifact. An interrupted draft of the same key is resumed: its journalled files and saved state
- * are there, everything else is deleted. A draft of another key is discarded.
+ * are there, everything else is deleted. A draft of another key is discarded if nothing is lost by that.
  *
  * @param finalDir - where the artifact will stand; work happens in `<finalDir>.partial`
- * @throws {LpldError} E_CONFIG if finalDir holds something else than an artifact of this stage; E_DEVICE if it cannot be
- *   written
+ * @param discarding - what is told of, and allowed with, a draft of another key
+ * @throws {LpldError} E_CONFIG if finalDir holds something else than an artifact of this stage, or work of another key was
+ *   begun there; E_DEVICE if it cannot be written
  */
-export async function openDraft(given: string, header: StageHeader): Promise<ArtifactDraft> {
+export async function openDraft(
+  given: string,
+  header: StageHeader,
+  discarding: Discarding = {},
+): Promise<ArtifactDraft> {
   const finalDir = given.replace(/(?<=.)\/+$/, ''); // a final slash would put the draft inside
   await checkReplaceable(finalDir, header.stage);
   const dir = `${finalDir}.partial`;
-  const keyPath = join(dir, DRAFT, 'key.json');
-  const journal = join(dir, DRAFT, 'journal.jsonl');
-  const found = await readJsonFile<{ key?: unknown }>(keyPath).catch(() => null);
-  if (found?.key === stageKey(header)) {
+  const journal = join(dir, DRAFT, JOURNAL_FILE);
+  const begun = await begunIn(dir);
+  const key = stageKey(header);
+  if (begun?.key === key) {
     const files = await readJournal(journal);
     await sweep(dir, files);
     await writeJournal(journal, [...files.values()]);
     const notes = await readJsonFile<unknown>(join(dir, RUN)).catch(() => null);
     return new ArtifactDraft(finalDir, header, { files, notes });
   }
+  const discarded = begun === null ? null : await whyDiscarded(dir, begun, header, discarding);
   await guarded(dir, async () => {
     await rm(dir, { recursive: true, force: true });
     await mkdir(join(dir, DRAFT), { recursive: true });
   });
-  await writeFileAtomic(keyPath, [encode(prettyJson({ key: stageKey(header), stage: header.stage }))]);
+  await writeFileAtomic(join(dir, DRAFT, KEY_FILE), [encode(prettyJson({ key, ...decidingOf(header) }))]);
   await syncFolder(join(dir, DRAFT));
   await syncParent(dir);
-  return new ArtifactDraft(finalDir, header, typeof found?.key === 'string' ? 'other' : null);
+  return new ArtifactDraft(finalDir, header, discarded);
 }

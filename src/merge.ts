@@ -8,10 +8,10 @@ import { type Artifact, openArtifact, openDraft, type StageHeader } from './arti
 import { hashJson } from './canonical-json.ts';
 import { parseConfig } from './config.ts';
 import { SHARD_FILE } from './datasets/synthetic-set.ts';
+import { DECIDING, differingKeys } from './differences.ts';
 import { expected, LpldError } from './errors.ts';
 import { keptOrMade } from './output-folder.ts';
 import { checkApart } from './roles.ts';
-import { differingKeys } from './run.ts';
 import { resolveRuntime, type StageOptions, settled } from './run-options.ts';
 import { finish, type Making, standing } from './stage-runner.ts';
 import type { PlanRecord } from './stages/synthesis-plan.ts';
@@ -136,8 +136,8 @@ function commonHeader(shards: readonly Shard[]): StageHeader {
     const [a, b] = [first.header, other.header];
     if (hashJson(a) === hashJson(b)) continue;
     const keys = [
-      ...differingKeys(a.config, b.config),
-      ...differingKeys(a.inputs, b.inputs, 'made from'),
+      ...differingKeys(a.config, b.config, DECIDING),
+      ...differingKeys(a.inputs, b.inputs, undefined, 'made from'),
       ...(['deviceClass', 'precision'] as const).filter((key) => a[key] !== b[key]),
     ];
     throw different(keys.join(', '), first, other, 'make the shards again with one config, teacher and device');

@@ -319,8 +319,11 @@ export interface NativeBinding {
   };
   /** Bytes of a CUDA device; 0 for the CPU and where liblpld_kernels.so, which asks, is not loaded. */
   deviceMemory(device: string): { readonly free: number; readonly total: number };
-  /** Bytes of CPU tensors from 128 KiB on: in use, and kept by the running job for its next ones; ten seconds after it none. */
-  hostMemory(): { readonly used: number; readonly kept: number };
+  /**
+   * CPU tensors from 128 KiB on. Bytes: in use, and kept by the running job for its next ones, ten seconds after it none.
+   * Counts since the process began: blocks made for a tensor, and kept ones handed out again.
+   */
+  hostMemory(): { readonly used: number; readonly kept: number; readonly fresh: number; readonly reused: number };
   /** Opens liblpld_kernels.so; without it CUDA tensors use ATen bodies. */
   loadKernels(path: string): void;
   /** Opens liblpld_graph.so; without it the iterations of synthesis are launched one by one. */

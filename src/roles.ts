@@ -5,6 +5,7 @@ import { existsSync, realpathSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Artifact, MANIFEST, openArtifact } from './artifact.ts';
 import { expected, LpldError } from './errors.ts';
+import { adviceWithoutManifest } from './folder-kind.ts';
 import type { StageName } from './stages/types.ts';
 
 /** Stages whose artifacts may play a role. */
@@ -57,7 +58,8 @@ function adviceFor(role: string, dir: string): string {
   if (inside.length > 0) return `did you mean ${inside.join(' or ')}?`;
   if (existsSync(`${dir.replace(/\/+$/, '')}.partial`))
     return 'it is not finished: run the command that makes it again';
-  return existsSync(dir) ? 'the folder holds no manifest.json' : 'there is no such folder';
+  if (!existsSync(dir)) return 'there is no such folder';
+  return adviceWithoutManifest(dir, 'run the command that made it again') ?? `the folder holds no ${MANIFEST}`;
 }
 
 /**

@@ -43,7 +43,10 @@ export interface RunOptions extends CallOptions {
 }
 
 export interface StageOptions extends CallOptions {
-  /** Folder of the artifact. An artifact of the same stage made otherwise is replaced when the new one is whole. */
+  /**
+   * Folder of the artifact. An artifact of the same stage made otherwise is replaced when the new one is whole; unfinished
+   * work begun otherwise is refused.
+   */
   readonly out: string;
   /** Role -> folder of a finished artifact: teacher, images, labels, students, as the stage needs them. */
   readonly inputs: Readonly<Record<string, string>>;

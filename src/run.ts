@@ -6,7 +6,9 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Artifact, readJsonFile, stageKey } from './artifact.ts';
 import { guarded, writeFileAtomic } from './atomic-file.ts';
+import { begunIn, type Discarding, whyDiscarded } from './begun.ts';
 import type { Config } from './config.ts';
+import { changesTold, DECIDING, differingKeys } from './differences.ts';
 import { LpldError } from './errors.ts';
 import { LabelStore } from './labels.ts';
 import { makeFolder, whileLocked } from './output-folder.ts';
@@ -14,9 +16,9 @@ import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.t
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
 import { lockRun } from './run-lock.ts';
 import { type RunOptions, resolveRuntime, type Settled, type StageOptions, settled } from './run-options.ts';
-import { type DatasetOnce, datasetOnce, existing, make, prepare } from './stage-runner.ts';
+import { type DatasetOnce, datasetOnce, existing, headerOf, make, prepare } from './stage-runner.ts';
 import { STAGES } from './stages/index.ts';
-import type { StageName } from './stages/types.ts';
+import type { Runtime, StageName } from './stages/types.ts';
 
 export type { CallOptions, RunOptions, RuntimeOptions, StageOptions } from './run-options.ts';
 export { resolveRuntime } from './run-options.ts';
@@ -33,17 +35,6 @@ export async function runStage(name: StageName, config: Config, given: StageOpti
   return make({ node, dir: options.out, prepared, runtime, progress: options.progress.stage(name) });
 }
 
-const COMPARED = ['seed', 'dataset', 'squeeze', 'synthesize', 'relabel', 'prune', 'train', 'evaluate'] as const;
-
-/** Dotted keys in which two configs differ, of those that can change a result. */
-export function differingKeys(a: unknown, b: unknown, prefix = ''): string[] {
-  const isSection = (v: unknown): v is Record<string, unknown> =>
-    typeof v === 'object' && v !== null && !Array.isArray(v);
-  if (!isSection(a) || !isSection(b)) return JSON.stringify(a) === JSON.stringify(b) ? [] : [prefix];
-  const keys = prefix === '' ? COMPARED : [...new Set([...Object.keys(a), ...Object.keys(b)])];
-  return keys.flatMap((key) => differingKeys(a[key], b[key], prefix === '' ? key : `${prefix}.${key}`));
-}
-
 /**
  * Refuses another config than the one the run folder was begun with, unless stages are to be run again. A config that no
  * stage was begun with binds nobody, and a dataset may move: its id tells whether it is the same.
@@ -56,26 +47,52 @@ async function checkConfig(config: Config, options: RunOptions, dataset: Dataset
   if (options.restartFrom !== undefined || !existsSync(path)) return;
   if (!pipelineNodes(config).some(({ folder }) => there(folder))) return;
   const before = await readJsonFile<Config>(path);
-  const keys = differingKeys(before, config);
+  const keys = differingKeys(before, config, DECIDING);
   if (keys.length === 0) return;
   if (keys.length === 1 && keys[0] === 'dataset.path') {
     const made = await existing(join(out, 'squeeze'));
     if (made !== null && made.manifest.inputs.dataset === (await dataset(config)).id) return;
   }
-  const value = (of: unknown, key: string) =>
-    JSON.stringify(
-      key.split('.').reduce<unknown>((at, part) => (at as Record<string, unknown> | undefined)?.[part], of),
-    );
-  const shown = keys.slice(0, 5).map((key) => `${key} was ${value(before, key)} and is ${value(config, key)}`);
   const first =
     STAGES.find((stage) =>
       keys.some((key) => key === 'seed' || key.startsWith('dataset') || key.startsWith(`${stage.name}.`)),
     )?.name ?? 'squeeze';
   throw new LpldError(
     'E_CONFIG',
-    `the run folder ${options.out} was begun with another config: ${shown.join('; ')}${keys.length > 5 ? `; and ${keys.length - 5} more` : ''}\nuse --restart-from ${first}, or another --out`,
+    `the run folder ${options.out} was begun with another config: ${changesTold(before, config, keys)}\nuse --restart-from ${first}, or another --out`,
     { keys, path },
   );
+}
+
+/** How a run discards an unfinished stage. What it made from the run's own artifacts goes with those. */
+const discardingIn = ({ stage, inputs }: Node): Discarding => ({
+  advice: `--restart-from ${stage.name} discards it; or choose another --out`,
+  remade: Object.keys(inputs),
+});
+
+/**
+ * Refuses, before any work, a run that would come to an unfinished stage of another key: another device, dataset, version,
+ * or config where earlier stages alone were to be kept. Ids of the run's own artifacts are taken as they were.
+ */
+async function checkBegun(nodes: readonly Node[], out: string, runtime: Runtime, dataset: DatasetOnce): Promise<void> {
+  for (const node of nodes) {
+    const dir = join(out, node.folder);
+    const begun = await begunIn(`${dir}.partial`);
+    if (begun === null || begun.header.config === undefined) continue; // told of when its turn comes
+    const data = node.stage.needs(node.config).dataset ? { dataset: (await dataset(node.config)).id } : {};
+    const header = headerOf(node, { ...begun.inputs, ...data }, runtime);
+    if (begun.key === stageKey(header)) continue;
+    const finished = (await existing(dir))?.manifest;
+    if (finished?.key === stageKey({ ...header, inputs: { ...finished?.inputs, ...data } })) continue; // stands already
+    await whyDiscarded(`${dir}.partial`, begun, header, discardingIn(node));
+  }
+}
+
+/** The stages that come before one; all where that is none. */
+function before(nodes: readonly Node[], stage: StageName | undefined): Node[] {
+  const order = STAGES.map(({ name }) => name);
+  const end = stage === undefined ? order.length : order.indexOf(stage);
+  return nodes.filter((node) => order.indexOf(node.stage.name) < end);
 }
 
 /** Removes the artifacts of a stage and of all later ones; refuses when an earlier one would change too. */
@@ -84,11 +101,9 @@ async function restart(
   options: Settled<RunOptions>,
   keyOf: (node: Node) => Promise<string | null>,
 ): Promise<void> {
-  const order = STAGES.map((stage) => stage.name);
-  const from = order.indexOf(options.restartFrom!);
-  const later = nodes.filter((node) => order.indexOf(node.stage.name) >= from);
-  for (const node of nodes) {
-    const found = later.includes(node) ? null : await existing(join(options.out, node.folder));
+  const earlier = before(nodes, options.restartFrom);
+  for (const node of earlier) {
+    const found = await existing(join(options.out, node.folder));
     if (found === null) continue;
     const key = await keyOf(node);
     if (key !== null && key !== found.manifest.key)
@@ -98,7 +113,7 @@ async function restart(
         { stage: node.stage.name },
       );
   }
-  for (const node of later) {
+  for (const node of nodes.filter((one) => !earlier.includes(one))) {
     const dir = join(options.out, node.folder);
     await whileLocked(dir, options.progress.stage(node.folder), async () => {
       for (const path of [dir, `${dir}.partial`]) await guarded(path, () => rm(path, { recursive: true, force: true }));
@@ -116,6 +131,7 @@ export async function planPipeline(
   const runtime = resolveRuntime(options);
   const dataset = datasetOnce(runtime);
   await checkConfig(config, options, dataset);
+  await checkBegun(before(pipelineNodes(config), options.restartFrom), options.out, runtime, dataset);
   const data = await dataset(config);
   const counts = { train: data.train.count, test: data.test?.count ?? 0, classes: data.classNames.length };
   const order = STAGES.map((stage) => stage.name);
@@ -144,7 +160,7 @@ export async function planPipeline(
 
 /**
  * Runs all stages of a config into one run folder and writes report.json and report.html.
- * @throws {LpldError} E_CONFIG for a folder in use or begun with another config; whatever a stage throws
+ * @throws {LpldError} E_CONFIG for a folder in use or begun with another config or on another device; whatever a stage throws
  */
 export async function runPipeline(config: Config, given: RunOptions): Promise<RunReport> {
   const options = settled(given);
@@ -156,6 +172,7 @@ export async function runPipeline(config: Config, given: RunOptions): Promise<Ru
     const dataset = datasetOnce(runtime);
     await checkConfig(config, options, dataset);
     const nodes = pipelineNodes(config);
+    await checkBegun(before(nodes, options.restartFrom), options.out, runtime, dataset);
     const foldersOf = (node: Node) =>
       Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
     if (options.restartFrom !== undefined)
@@ -170,7 +187,7 @@ export async function runPipeline(config: Config, given: RunOptions): Promise<Ru
     for (const node of nodes) {
       const prepared = await prepare(node, foldersOf(node), runtime, dataset);
       const [dir, progress] = [join(options.out, node.folder), options.progress.stage(node.folder)];
-      made.set(node.folder, await make({ node, dir, prepared, runtime, progress }));
+      made.set(node.folder, await make({ node, dir, prepared, runtime, progress, discarding: discardingIn(node) }));
     }
     const report = await reportOf(config, options.out, made);
     await writeReport(options.out, report);

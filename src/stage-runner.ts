@@ -15,6 +15,7 @@ import {
   stageKey,
 } from './artifact.ts';
 import { hashFile } from './atomic-file.ts';
+import type { Discarding } from './begun.ts';
 import type { Config } from './config.ts';
 import type { Dataset } from './datasets/types.ts';
 import { expected, LpldError, toLpldError } from './errors.ts';
@@ -42,6 +43,18 @@ export interface Prepared {
   readonly inputs: Record<string, Artifact>;
   readonly dataset: Dataset | null;
   readonly header: StageHeader;
+}
+
+/** What decides the artifact of a stage, from the ids of what it reads. */
+export function headerOf({ stage, config }: Node, inputs: StageHeader['inputs'], runtime: Runtime): StageHeader {
+  return {
+    stage: stage.name,
+    stageVersion: stage.version,
+    config: stage.identity(config),
+    inputs,
+    deviceClass: deviceClass(runtime),
+    precision: stage.precision(config),
+  };
 }
 
 /** Opens and checks what a stage reads and works out its key. */
@@ -91,15 +104,7 @@ export async function prepare(
       );
     if (images === undefined && madeFrom !== undefined) ids.images = madeFrom; // a pruned store still says whose labels it holds
   }
-  const header: StageHeader = {
-    stage: stage.name,
-    stageVersion: stage.version,
-    config: stage.identity(config),
-    inputs: ids,
-    deviceClass: deviceClass(runtime),
-    precision: stage.precision(config),
-  };
-  return { inputs, dataset: data, header };
+  return { inputs, dataset: data, header: headerOf(node, ids, runtime) };
 }
 
 export async function existing(dir: string): Promise<Artifact | null> {
@@ -140,6 +145,7 @@ export interface Making {
   readonly prepared: Prepared;
   readonly runtime: Runtime;
   readonly progress: StageProgress;
+  readonly discarding?: Discarding;
 }
 
 /** What is there already, held against the dataset as it was read now. */
@@ -154,8 +160,8 @@ async function kept({ dir, prepared: { header, dataset }, progress }: Making): P
 
 /**
  * Runs one prepared stage into its folder, or keeps what stands there under the same key.
- * @throws {LpldError} E_CONFIG if another process is making that folder, or the stage reads from it; whatever the stage
- *   throws
+ * @throws {LpldError} E_CONFIG if another process is making that folder, the stage reads from it, or work of another key was
+ *   begun there; whatever the stage throws
  */
 export async function make(making: Making): Promise<Artifact> {
   const { node, dir, runtime, progress } = making;
@@ -172,9 +178,9 @@ export async function make(making: Making): Promise<Artifact> {
 }
 
 /** Makes the artifact in its draft, from where the draft stands. The caller holds the folder. */
-export async function finish({ node, dir, prepared, runtime, progress }: Making): Promise<Artifact> {
+export async function finish({ node, dir, prepared, runtime, progress, discarding }: Making): Promise<Artifact> {
   const native = loadNative(deviceClass(runtime));
-  const draft = await openDraft(dir, prepared.header);
+  const draft = await openDraft(dir, prepared.header, discarding);
   const meter = startMeter();
   const stop = async (): Promise<void> => {
     const machine = {
@@ -189,7 +195,8 @@ export async function finish({ node, dir, prepared, runtime, progress }: Making)
   sameContent(dataset, draft.notes, dir);
   if (dataset?.content !== undefined) await draft.note({ data: { name: dataset.name, content: dataset.content } });
   if (draft.resumed) progress.log('resuming');
-  if (draft.discarded) progress.log(`what was begun in ${dir} with another config or other inputs is discarded`);
+  if (draft.discarded !== null)
+    progress.log(`what was begun in ${dir} with another config or other inputs is discarded: ${draft.discarded}`);
   if (existsSync(join(dir, MANIFEST)))
     progress.log(`${dir} was made with another config or from other inputs: it is replaced when this is done`);
   let summary: Summary;

@@ -247,15 +247,6 @@ describe('resuming a draft', () => {
     expect((await openDraft(dir, header)).has('a.bin')).toBe(true);
   });
 
-  test('a draft of another key is discarded', async () => {
-    const dir = join(scratch(), 'a');
-    await (await openDraft(dir, header)).writeFile('a.bin', new Uint8Array(1));
-    const other = await openDraft(dir, { ...header, precision: 'bf16' });
-    expect(other.resumed).toBe(false);
-    expect(other.has('a.bin')).toBe(false);
-    expect(existsSync(join(`${dir}.partial`, 'a.bin'))).toBe(false);
-  });
-
   test('a file replaced while the process dies is either journalled with its own hash or gone', async () => {
     const dir = join(scratch(), 'a');
     const draft = await openDraft(dir, header);

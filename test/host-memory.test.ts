@@ -1,8 +1,9 @@
-// The memory of LibTorch's CPU tensors (native/core/host_memory.h): what a job keeps for its next steps stays
-// bounded and is given back when the engine idles; what nobody can allocate is E_DEVICE and leaves the process whole.
+// The memory of LibTorch's CPU tensors (native/core/host_memory.h): what a job keeps is handed out again in its next steps,
+// stays bounded and is given back when the engine idles; what nobody can allocate is E_DEVICE and leaves the process whole.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import type { NativeBinding } from '../src/native.ts';
 import { drawSynthesis } from '../src/recipe.ts';
 import { MODEL, openModel, synthesizeSpec } from './util/jobs.ts';
 import { native, quiet } from './util/native.ts';
@@ -29,7 +30,7 @@ async function synthesize(images: number, steps: number): Promise<void> {
   await native().synthesize(model, spec, quiet).promise;
 }
 
-const idle = async (): Promise<{ used: number; kept: number }> => {
+const idle = async (): Promise<ReturnType<NativeBinding['hostMemory']>> => {
   for (let i = 0; i < 200 && native().hostMemory().kept > 0; i++) await sleep(100);
   return native().hostMemory();
 };
@@ -41,6 +42,17 @@ test('a job keeps what it freed, no more with more steps, and an idle engine kee
   await synthesize(16, 12);
   expect(native().hostMemory().kept).toBeLessThan(1.25 * kept + MIB);
   expect((await idle()).kept).toBe(0);
+});
+
+test('steps after the first take the blocks the one before freed, and next to no new ones', async () => {
+  const before = await idle(); // nothing is kept of another job
+  await synthesize(16, 12);
+  const after = native().hostMemory();
+  const [fresh, reused] = [after.fresh - before.fresh, after.reused - before.reused];
+  const perStep = (fresh + reused) / 12;
+  expect(perStep).toBeGreaterThanOrEqual(4); // images, activations and the gradients of both
+  expect(fresh).toBeGreaterThan(0);
+  expect(fresh).toBeLessThan(2 * perStep); // twelve steps would need 12 times as many
 });
 
 test('a small job after a large one leaves no more kept than it used itself', async () => {

@@ -181,6 +181,16 @@ describe('docs/streams.md', () => {
     expect([...new Set(rows)]).toEqual(Object.values(Purpose));
   });
 
+  test('and docs/architecture.md those that the design the project started from does not have', () => {
+    const designed = [1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26];
+    const numbers = Object.values(Purpose) as number[];
+    expect(numbers).toEqual(expect.arrayContaining(designed)); // never renumbered
+    const added = numbers.filter((number) => !designed.includes(number));
+    const page = readFileSync(new URL('../docs/architecture.md', import.meta.url), 'utf8');
+    const [, told] = /^\| purposes of the Philox streams \| ([\d, and]+) besides/m.exec(page)!;
+    expect(told!.match(/\d+/g)!.map(Number)).toEqual(added);
+  });
+
   test('shows the seeds of students and the real images this code draws', () => {
     const seeds = [...doc.matchAll(/^\| student (\d) \| (0x[\da-f]{16}) \|$/gm)];
     expect(seeds.length).toBe(2);

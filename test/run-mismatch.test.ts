@@ -15,6 +15,7 @@ import { runStage } from '../src/run.ts';
 import { writeSafetensors } from '../src/safetensors.ts';
 import type { StageName } from '../src/stages/types.ts';
 import { arrayOf, type TensorMap } from '../src/tensor.ts';
+import { cli } from './util/cli.ts';
 import { refusal } from './util/hostile.ts';
 import { hashesOf, makeChain, optionsOf, tiny, watching } from './util/tiny.ts';
 
@@ -125,6 +126,54 @@ describe('an output folder that holds something else', () => {
     const { manifest } = await openArtifact(at('a/prune'));
     await openDraft(at('pools'), { ...manifest, config: {} });
     expect(await lines(other)).toEqual([expect.stringContaining('another config or other inputs is discarded')]);
+  });
+});
+
+describe('an artifact without its manifest.json', () => {
+  const lost = async (folder: string): Promise<void> => {
+    await cp(at('a/prune'), at(folder), { recursive: true });
+    await rm(at(`${folder}/manifest.json`));
+  };
+  const LIKELY = /looks like an artifact without its manifest\.json.*restore that file, or remove the folder and run/;
+
+  test('is called one where a stage would write or read, and left as it is', async () => {
+    await lost('lost');
+    const names = (await readdir(at('lost'))).sort();
+    const write = await refusal(() =>
+      runStage('prune', config, { ...optionsOf(at('lost')), inputs: { labels: at('a/relabel') } }),
+    );
+    expect([write.code, write.message]).toEqual(['E_CONFIG', expect.stringMatching(LIKELY)]);
+    const read = await refused('train', { images: 'a/synthesize', labels: 'lost' });
+    expect([read.code, read.message]).toEqual(['E_DATA', expect.stringMatching(LIKELY)]);
+    expect((await readdir(at('lost'))).sort()).toEqual(names);
+  });
+
+  test('a draft, a run folder and a folder of something else are called what they are', async () => {
+    await mkdir(at('half.partial/.draft'), { recursive: true });
+    const draft = await refused('train', { images: 'a/synthesize', labels: 'half.partial' });
+    expect(draft.message).toContain(`not finished: run the command that makes ${at('half')} again`);
+    await mkdir(at('whole/squeeze'), { recursive: true });
+    await mkdir(at('photos'));
+    for (const file of ['whole/config.json', 'photos/a.jpg']) await writeFile(at(file), '{}');
+    const into = (out: string) =>
+      refusal(() => runStage('prune', config, { ...optionsOf(at(out)), inputs: { labels: at('a/relabel') } }));
+    expect((await into('whole')).message).toContain('looks like a run folder');
+    expect((await into('photos')).message).toContain('it holds other files: choose another folder');
+    for (const labels of ['photos', 'photos/a.jpg'])
+      expect((await refused('train', { images: 'a/synthesize', labels })).message).toContain('holds no manifest.json');
+  });
+
+  test('inspect names it, also among the artifacts of a run folder, and passes over one in the making', async () => {
+    await lost('run/prune');
+    await cp(at('a/squeeze'), at('run/squeeze'), { recursive: true });
+    await mkdir(at('run/train.partial/.draft'), { recursive: true });
+    for (const dir of ['run', 'run/prune']) {
+      const { code, err } = await cli(['inspect', at(dir)]);
+      expect([dir, code, err]).toEqual([dir, 3, expect.stringMatching(LIKELY)]);
+      expect(err).toContain(at('run/prune'));
+    }
+    await rm(at('run/prune'), { recursive: true });
+    expect((await cli(['inspect', at('run')])).code).toBe(0);
   });
 });
 

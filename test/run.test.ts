@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { encodeImage } from '../src/datasets/images.ts';
 import { pipelineNodes } from '../src/pipeline.ts';
-import { differingKeys, planPipeline, runPipeline } from '../src/run.ts';
+import { planPipeline, runPipeline } from '../src/run.ts';
 import { LOCK_FILE, lockRun } from '../src/run-lock.ts';
 import { refusal } from './util/hostile.ts';
 import { idsOf, optionsOf, tiny, watching } from './util/tiny.ts';
@@ -152,14 +152,6 @@ describe('another config', () => {
     expect(artifactsIn(await snapshot(out))).toEqual(before);
     const error = await refusal(() => runPipeline(folder('other'), { ...optionsOf(out) }));
     expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining('dataset.path was')]);
-  });
-
-  test('differingKeys looks into sections, compares lists whole and leaves out what changes no result', () => {
-    expect(differingKeys(config, { ...config, name: 'x', description: 'y', controls: [] })).toEqual([]);
-    expect(differingKeys(config, tiny({ seed: 1, squeeze: { widths: [4, 5] }, train: { students: 2 } }))).toEqual([
-      'seed',
-      'squeeze.widths',
-    ]);
   });
 
   test('a damaged config.json is E_DATA with its path', async () => {

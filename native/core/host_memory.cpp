@@ -64,7 +64,7 @@ class HostAllocator final : public c10::Allocator {
   }
   HostMemory report() {
     const std::lock_guard lock(mutex_);
-    return {int64_t(used_), int64_t(kept_bytes_)};
+    return {int64_t(used_), int64_t(kept_bytes_), fresh_, reused_};
   }
 
  private:
@@ -80,10 +80,12 @@ class HostAllocator final : public c10::Allocator {
       block = *best;
       kept_bytes_ -= block.size;
       kept_.erase(best);
+      ++reused_;
     } else {
       const size_t most = std::max(most_, used_ + size), limit = most + most / 4;
       drop_to(limit - std::min(limit, used_ + size));
       block.data = make(size);
+      ++fresh_;
     }
     owned_.emplace(block.data, block.size);
     used_ += block.size;
@@ -136,6 +138,7 @@ class HostAllocator final : public c10::Allocator {
   std::list<Block> kept_;                        // in the order they were freed
   std::unordered_map<void*, size_t> owned_;      // in use
   size_t used_ = 0, kept_bytes_ = 0, most_ = 0;  // most_: in use since the last job's end
+  int64_t fresh_ = 0, reused_ = 0;
   bool keeps_ = false;
 };
 }  // namespace

@@ -13,7 +13,8 @@ void keep_host_memory();     // from here on freed blocks are kept: a job begins
 void settle_host_memory();   // after a job: no more is kept than that job had in use at most
 void release_host_memory();  // gives back all that is kept, and from here on every block at once
 struct HostMemory {
-  int64_t used, kept;  // bytes of blocks from 128 KiB on
+  int64_t used, kept;     // bytes of blocks from 128 KiB on
+  int64_t fresh, reused;  // blocks handed out since the process began: made for it, or kept ones again
 };
 HostMemory host_memory();
 

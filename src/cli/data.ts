@@ -5,6 +5,7 @@ import type { FetchProgress } from '../datasets/fetch.ts';
 import type { StageProgress } from '../progress.ts';
 import { counted } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, progressOf } from './options.ts';
@@ -28,6 +29,7 @@ export const addData: AddCommand = (program, session) => {
   data
     .command('list')
     .description('Lists the formats that can be read and the datasets that can be fetched.')
+    .addHelpText('after', examplesText([['what `data fetch` and dataset.format know', 'data list']]))
     .action((_: object, command: Command) => list(command.optsWithGlobals<Globals>(), session));
   data
     .command('fetch')
@@ -35,6 +37,13 @@ export const addData: AddCommand = (program, session) => {
     .argument('<name>', 'name of a dataset (see: data list)')
     .option('--out <dir>', 'folder to make (default: data/<name>)')
     .option('--mirror <url>', 'another address that holds the same files (default: the official one)')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['into data/fashion-mnist', 'data fetch fashion-mnist'],
+        ['into another folder', 'data fetch cifar10 --out sets/cifar10'],
+      ]),
+    )
     .action((name: string, _: object, command: Command) =>
       fetchSet(name, command.optsWithGlobals<FetchFlags>(), session),
     );
@@ -45,6 +54,13 @@ export const addData: AddCommand = (program, session) => {
     .requiredOption('--format <name>', 'format of the files (see: data list)')
     .option('--verify', 'hash every byte (default: off)')
     .option('--skip-unreadable', 'count and list unreadable images instead of stopping (default: off)')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['the embedded digits', 'data inspect --format digits'],
+        ['one folder per class, every byte hashed', 'data inspect my/images --format folder --verify'],
+      ]),
+    )
     .action((path: string, _: object, command: Command) =>
       inspect(path, command.optsWithGlobals<InspectFlags>(), session),
     );

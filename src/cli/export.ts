@@ -1,8 +1,9 @@
 // `export`: labels and images of this package for the programs of others. The table of formats is in src/interchange/;
-// no format's name is written here.
+// no format's name is written here but in the examples.
 
 import { type Command, Option } from 'commander';
 import { counted, formatBytes } from '../report/format.ts';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, parseBytes, progressOf } from './options.ts';
@@ -33,6 +34,16 @@ export const addExport: AddCommand = (program, session) => {
       new Option('--shard-size <bytes>', 'most bytes of one file, where images share files (default: 512M)').argParser(
         (text) => parseBytes(text, '--shard-size'),
       ),
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        [
+          'labels for the validation scripts of SRe2L, CDA and LPLD',
+          'export --format fkd --labels d/pool --images d/images --out d/fkd',
+        ],
+        ['images for Hugging Face datasets', 'export --format parquet --images d/images --out d/parquet'],
+      ]),
     )
     .action((_: object, command: Command) => runExport(command.optsWithGlobals<ExportFlags>(), session));
 };

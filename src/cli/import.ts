@@ -5,6 +5,7 @@
 import { type Command, Option } from 'commander';
 import { expected, LpldError } from '../errors.ts';
 import { formatBytes } from '../report/format.ts';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, integer, progressOf } from './options.ts';
@@ -35,6 +36,16 @@ export const addImport: AddCommand = (program, session) => {
         'for labels: side of the images the teacher saw (integer >= 1; default: that of the images)',
       ).argParser(integer('--input-size', 1)),
     )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['images that others distilled', 'import their/images --format folder --out d/their-images'],
+        [
+          'and the labels of SRe2L, CDA or LPLD for them',
+          'import their/labels --format fkd --images d/their-images --out d/their-labels',
+        ],
+      ]),
+    )
     .action((dir: string | undefined, _: object, command: Command) =>
       importFiles(dir, command.optsWithGlobals<ImportFlags>(), session),
     );
@@ -43,6 +54,10 @@ export const addImport: AddCommand = (program, session) => {
     .description('Converts a state dict (flat, or under state_dict or model, with or without module.) to safetensors.')
     .argument('<file>', '.safetensors, or a PyTorch state dict in .pth, .pt, .bin or .tar')
     .option('--out <file>', '.safetensors file to write (required)') // the group's own --out takes its value
+    .addHelpText(
+      'after',
+      examplesText([["torchvision's ResNet-18", 'import weights resnet18-f37072fd.pth --out resnet18.safetensors']]),
+    )
     .action(async (file: string, _: object, command: Command) => {
       const flags = command.optsWithGlobals<ImportFlags>();
       const out = need(flags.out, '--out');

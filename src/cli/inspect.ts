@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { fileError } from '../atomic-file.ts';
 import { expected, LpldError } from '../errors.ts';
+import { adviceWithoutManifest, lostManifest, PARTIAL } from '../folder-kind.ts';
 import type { LabelInspection } from '../label-inspection.ts';
 import { formatBytes } from '../report/format.ts';
 import { textTable } from '../report/table.ts';
+import { examplesText } from './examples.ts';
 import { labelText } from './inspect-labels.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import type { Globals } from './options.ts';
@@ -32,6 +34,13 @@ export const addInspect: AddCommand = (program, session) => {
       '--teacher <dir>',
       'squeeze artifact to compare the size of labels with (default: the one found in the run folder)',
     )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['all artifacts of a run', 'inspect runs/quickstart'],
+        ['a label store by the byte, every file hashed again', 'inspect d/pool --teacher d/squeeze --verify'],
+      ]),
+    )
     .action((dir: string, _: object, command: Command) =>
       inspect(dir, command.optsWithGlobals<InspectFlags>(), session),
     );
@@ -47,7 +56,7 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
     throw fileError(thrown, dir);
   });
   if (folders.length === 0) {
-    const advice = 'a stage that is still being made has no manifest.json yet';
+    const advice = adviceWithoutManifest(dir, AGAIN) ?? 'a stage that is still being made has no manifest.json yet';
     throw new LpldError('E_DATA', expected('an artifact or a run folder', 'dir', dir, advice), { path: dir });
   }
   const artifacts: MadeArtifact[] = [];
@@ -80,13 +89,23 @@ async function inspect(dir: string, flags: InspectFlags, session: Session): Prom
   printResult(session, flags, document, `${text}\n\n${checked}`);
 }
 
-/** The folder itself if it is an artifact, else the artifacts of a run folder, at most two levels down. */
+const AGAIN = 'run the command that made it again';
+
+/**
+ * The folder itself if it is an artifact, else the artifacts of a run folder, at most two levels down.
+ * @throws {LpldError} E_DATA for one inside that lost its manifest: it would be passed over in silence
+ */
 async function artifactFolders(dir: string, levels = 2): Promise<string[]> {
   const entries = await readdir(dir, { withFileTypes: true });
   if (entries.some((entry) => entry.isFile() && entry.name === 'manifest.json')) return [dir];
   const below = entries
-    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.'))
+    .filter((entry) => entry.isDirectory() && !entry.name.startsWith('.') && !entry.name.endsWith(PARTIAL))
     .map((entry) => join(dir, entry.name));
+  for (const path of below)
+    if (lostManifest(path)) {
+      const advice = adviceWithoutManifest(path, AGAIN)!;
+      throw new LpldError('E_DATA', expected('an artifact', 'the run folder', path, advice), { path });
+    }
   if (levels === 0) return [];
   return (await Promise.all(below.sort().map((folder) => artifactFolders(folder, levels - 1)))).flat();
 }

@@ -1,6 +1,7 @@
 // `install`: puts LibTorch into the per-user cache. Never run by npm.
 
 import { Option } from 'commander';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult } from './io.ts';
 import type { Globals } from './options.ts';
@@ -22,7 +23,14 @@ export const addInstall: AddCommand = (program, session) => {
     .addOption(new Option('--cpu', 'the CPU build (default: CUDA where an NVIDIA driver is present)').conflicts('cuda'))
     .option('--cuda', 'the CUDA build')
     .option('--from <file>', 'a torch wheel on disk instead of a download')
-    .option('--force', 'install again even if it is there (default: off)');
+    .option('--force', 'install again even if it is there (default: off)')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['the CPU build', 'install --cpu'],
+        ['a wheel you have', 'install --from torch-2.13.0-cp313-cp313-manylinux_2_28_x86_64.whl'],
+      ]),
+    );
   command.action(() => {
     const flags = command.optsWithGlobals<InstallFlags>();
     return interruptible(session, async (signal) => {

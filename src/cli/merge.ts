@@ -1,6 +1,7 @@
 // `merge`: joins the artifacts of `synthesize --shard I/N` into the one a whole run makes.
 
 import type { Command } from 'commander';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult } from './io.ts';
 import { type Globals, progressOf, runtimeOf } from './options.ts';
@@ -19,6 +20,15 @@ export const addMerge: AddCommand = (program, session) => {
     .argument('<shards...>', 'artifact folders of all shards, in any order')
     .requiredOption('--teacher <dir>', 'artifact folder of the teacher they were made from')
     .requiredOption('--out <dir>', 'folder of the artifact')
+    .addHelpText(
+      'after',
+      examplesText([
+        [
+          'four parts of one set of images',
+          'merge d/shard-1 d/shard-2 d/shard-3 d/shard-4 --teacher d/resnet18 --out d/images',
+        ],
+      ]),
+    )
     .action(async (shards: string[], _: object, command: Command) => {
       const flags = command.optsWithGlobals<MergeFlags>();
       await interruptible(session, async (signal) => {

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { stringify } from 'yaml';
 import { textTable } from '../report/table.ts';
+import { examplesText } from './examples.ts';
 import { type AddCommand, printResult } from './io.ts';
 import type { Globals } from './options.ts';
 
@@ -15,6 +16,7 @@ export const addPresets: AddCommand = (program, session) => {
   presets
     .command('list')
     .description('Lists the names, one line each.')
+    .addHelpText('after', examplesText([['name and purpose of each', 'presets list']]))
     .action(async (_: object, command: Command) => {
       const list: { name: string; description: string }[] = [];
       for (const name of await services.presetNames())
@@ -29,6 +31,10 @@ export const addPresets: AddCommand = (program, session) => {
     .command('show')
     .description('Prints one preset as YAML with every default filled in; a good start for a config file.')
     .argument('<name>', 'name of a preset, or path of a config file')
+    .addHelpText(
+      'after',
+      examplesText([['a config file of your own to start from', 'presets show quickstart > mine.yaml']]),
+    )
     .action(async (name: string, _: object, command: Command) => {
       const config = await services.loadConfig(name, {});
       printResult(session, command.optsWithGlobals<Globals>(), config, stringify(config).trimEnd());

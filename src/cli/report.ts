@@ -3,6 +3,7 @@
 
 import type { Command } from 'commander';
 import { expected, LpldError } from '../errors.ts';
+import { examplesText } from './examples.ts';
 import { type AddCommand, printResult } from './io.ts';
 import type { Globals } from './options.ts';
 
@@ -23,6 +24,13 @@ export const addReport: AddCommand = (program, session) => {
     .argument('<runs...>', 'run folder; or several, with --out')
     .option('--compare <runs...>', 'other run folders to show in the accuracy chart (default: none)')
     .option('--out <file>', 'HTML file that compares several folders')
+    .addHelpText(
+      'after',
+      examplesText([
+        ['beside the accuracies of another run', 'report runs/quickstart --compare runs/other'],
+        ['the images of two runs side by side', 'report runs/sre2l runs/lpld --out compare.html'],
+      ]),
+    )
     .action(async (runs: string[], _: object, command: Command) => {
       const flags = command.optsWithGlobals<ReportFlags>();
       const html = await make(runs, flags, session.services);

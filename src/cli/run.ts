@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { headlineTable, planTable, stageTable } from '../report/table.ts';
 import type { StageName } from '../stages/types.ts';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import { type Globals, globalOverrides, progressOf, runtimeOf, setOption } from './options.ts';
@@ -36,6 +37,17 @@ export const addRun: AddCommand = (program, session) => {
     .option(
       '--verify-data',
       'hash every byte of the dataset and refuse other content than was read before (default: off, only names, sizes and small files are compared)',
+    )
+    .addHelpText(
+      'after',
+      examplesText([
+        ['the embedded digits, into runs/quickstart', 'run quickstart'],
+        [
+          'what a run on a dataset of your own would do',
+          'run fashion-mnist --set dataset.path=data/fashion-mnist --out runs/fashion --dry-run',
+        ],
+        ['more students, all before them kept', 'run quickstart --set train.students=5 --restart-from train'],
+      ]),
     )
     .action((source: string, _: object, command: Command) => run(source, command.optsWithGlobals<RunFlags>(), session));
 };

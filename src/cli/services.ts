@@ -14,7 +14,7 @@ import type { MergeOptions } from '../merge.ts';
 import type { RunReport } from '../report/index.ts';
 import type { PlannedStage } from '../report/table.ts';
 import type { RunOptions, Settled, StageOptions } from '../run-options.ts';
-import type { StageName } from '../stages/types.ts';
+import type { Example, StageName } from '../stages/types.ts';
 
 export type { RunOptions, RuntimeOptions, Settled, StageOptions } from '../run-options.ts';
 
@@ -22,6 +22,7 @@ export type { RunOptions, RuntimeOptions, Settled, StageOptions } from '../run-o
 export interface StageTable {
   readonly name: StageName;
   readonly summary: string;
+  readonly examples: readonly Example[];
   readonly inputs: readonly string[];
   readonly options: z.ZodObject;
 }

@@ -4,6 +4,7 @@
 import type { Command } from 'commander';
 import { counted, formatBytes } from '../report/format.ts';
 import { makersOf } from '../roles.ts';
+import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
 import {
@@ -46,7 +47,9 @@ function addStage(program: Command, session: Session, stage: StageTable, globals
   for (const role of stage.inputs)
     command.option(`--${role} <dir>`, `folder of the ${role} this stage reads, made by ${makersOf(role)}`);
   for (const flag of flags) for (const option of flag.options) command.addOption(option);
-  command.action(() => runOne(command.optsWithGlobals<StageFlags>(), session, stage, flags));
+  command
+    .addHelpText('after', examplesText(stage.examples))
+    .action(() => runOne(command.optsWithGlobals<StageFlags>(), session, stage, flags));
 }
 
 async function runOne(values: StageFlags, session: Session, stage: StageTable, flags: readonly Flag[]): Promise<void> {

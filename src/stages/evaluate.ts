@@ -24,6 +24,13 @@ export const evaluate: Stage = {
   name: 'evaluate',
   version: 1,
   summary: 'measure the students on the real test images',
+  examples: [
+    ['accuracy on the test images of the digits', 'evaluate --config quickstart --students d/students --out d/score'],
+    [
+      'on those of a dataset in a folder',
+      'evaluate --config fashion-mnist --set dataset.path=data/fashion-mnist --students d/fashion/students --out d/fashion/score',
+    ],
+  ],
   inputs: ['students'],
   options: evaluateOptions,
   needs: () => ({ roles: ['students'], dataset: true }),

@@ -75,6 +75,13 @@ export const prune: Stage = {
   name: 'prune',
   version: 2,
   summary: 'keep a part of the labels, the pool students draw from, or store them with another codec',
+  examples: [
+    ['the part of the labels that the config keeps', 'prune --config quickstart --labels d/labels --out d/pool'],
+    [
+      'all of them, in fewer bytes',
+      'prune --config quickstart --labels d/labels --prune-ratio 0 --codec dense:int8 --out d/int8',
+    ],
+  ],
   inputs: ['labels', 'images'],
   options: pruneOptions,
   needs: ({ prune: o }) => ({

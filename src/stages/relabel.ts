@@ -69,6 +69,13 @@ export const relabel: Stage = {
   name: 'relabel',
   version: 3,
   summary: "store the teacher's answers to augmented views of the images",
+  examples: [
+    ['labels of every epoch', 'relabel --config quickstart --teacher d/squeeze --images d/images --out d/labels'],
+    [
+      'only the tenth of them that prune would keep',
+      'relabel --config quickstart --teacher d/squeeze --images d/images --prune-ratio 0.9 --out d/kept',
+    ],
+  ],
   inputs: ['teacher', 'images'],
   options: relabelOptions,
   needs: ({ relabel: { ensemble } }) => ({

@@ -52,6 +52,13 @@ export const squeeze: Stage = {
   name: 'squeeze',
   version: 1,
   summary: 'train or import a teacher and collect its class-wise BatchNorm statistics',
+  examples: [
+    ['a teacher of the embedded digits, and its statistics', 'squeeze --config quickstart --out d/squeeze'],
+    [
+      "statistics of a teacher trained elsewhere: torchvision's, and your folder of ImageNet",
+      'squeeze --config imagenet-1k-lpld --set dataset.path=imagenet --weights resnet18-f37072fd.pth --out d/resnet18',
+    ],
+  ],
   inputs: [],
   options: squeezeOptions,
   needs: () => ({ roles: [], dataset: true }),

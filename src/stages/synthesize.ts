@@ -100,6 +100,13 @@ export const synthesize: Stage = {
   name: 'synthesize',
   version: 2,
   summary: 'make a few synthetic images per class from the teacher and its statistics',
+  examples: [
+    ['images of the digits', 'synthesize --config quickstart --teacher d/squeeze --out d/images'],
+    [
+      'the second of four parts, each on a machine of its own; merge joins them',
+      'synthesize --config imagenet-1k-lpld --teacher d/resnet18 --shard 2/4 --groups-per-forward 10 --out d/shard-2',
+    ],
+  ],
   inputs: ['teacher'],
   options: synthesizeOptions,
   needs: (config) =>

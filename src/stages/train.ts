@@ -65,6 +65,13 @@ export const train: Stage = {
   name: 'train',
   version: 1,
   summary: 'train students on the labels, replaying the pixels the teacher saw',
+  examples: [
+    ['students of the pruned labels', 'train --config quickstart --images d/images --labels d/pool --out d/students'],
+    [
+      'five wider ones',
+      'train --config quickstart --images d/images --labels d/pool --widths 64,128 --students 5 --out d/wider',
+    ],
+  ],
   inputs: ['images', 'labels'],
   options: trainOptions,
   needs: (config) => ({ roles: config.train.targets === 'soft' ? ['images', 'labels'] : ['images'], dataset: false }),

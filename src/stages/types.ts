@@ -58,11 +58,15 @@ export type FurtherInputs = Readonly<
   Record<string, { readonly dir: string; readonly like: string; readonly key: string }>
 >;
 
+/** A command line of the program, without its name and without quotes, and what it is for. */
+export type Example = readonly [what: string, line: string];
+
 export interface Stage {
   readonly name: StageName;
   /** Raised whenever the same config and inputs would give another artifact. */
   readonly version: number;
   readonly summary: string; // one line for --help
+  readonly examples: readonly Example[]; // end of --help: with all folders the config named there needs
   readonly inputs: readonly string[]; // roles
   /** The options table: type, default, range, help, flag and check of every option. */
   readonly options: z.ZodObject;

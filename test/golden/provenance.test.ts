@@ -12,6 +12,17 @@ test('there are golden files', () => {
   expect(files.length).toBeGreaterThan(10);
 });
 
+test('every script that is run asks for Pillow below 13, and says so to whoever sets up Python', () => {
+  const scripts = readdirSync(folder).filter((name) => name.endsWith('.py'));
+  const text = (name: string): string => readFileSync(new URL(name, folder), 'utf8');
+  const run = scripts.map(text).filter((script) => script.includes("__name__ == '__main__'"));
+  expect(run.length).toBeGreaterThan(1);
+  for (const script of run) expect(script).toMatch(/^ {4}check_pillow\(\)$/m);
+  expect(text('golden_util.py')).toMatch(/assert int\(PIL\.__version__\.split\('\.'\)\[0\]\) < 13, /);
+  expect(text('make_golden.py')).toContain('Needs torch, torchvision,\n# Pillow < 13,');
+  expect(text('../../CONTRIBUTING.md')).toContain('**Pillow below 13**');
+});
+
 test.each(files)('%s: below 200 kB, with versions, seed, date, and the hash of the present scripts', (name) => {
   expect(statSync(new URL(name, folder)).size).toBeLessThan(200_000);
   const made = golden(name.replace('.safetensors', '')).provenance;

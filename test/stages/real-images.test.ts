@@ -8,9 +8,10 @@ import { digits } from '../../src/datasets/digits.ts';
 import { decodeImage } from '../../src/datasets/images.ts';
 import { openSyntheticSet } from '../../src/datasets/synthetic-set.ts';
 import { runStage } from '../../src/run.ts';
+import { tellAside } from '../../src/stages/images.ts';
 import { ALL, imagesOf } from '../util/dataset-suite.ts';
 import { refusal, scratch } from '../util/hostile.ts';
-import { hashesOf, optionsOf, tiny } from '../util/tiny.ts';
+import { hashesOf, optionsOf, tiny, watching } from '../util/tiny.ts';
 
 const take = (options: object, seed = 0): Promise<Artifact> => {
   const config = tiny({ seed, synthesize: { method: 'random', ipc: 3, encoding: 'png', ...options } });
@@ -30,6 +31,24 @@ test('takes ipc images of every class, no image twice, each as it is in the trai
     seen.add(`${pixels}`);
   }
   expect(seen.size).toBe(60);
+});
+
+test('room for the unpacked dataset is told of where there is some to speak of, not for the embedded digits', async () => {
+  const { train } = await digits.open('', ALL);
+  expect(train.aside!.bytes).toBeGreaterThan(0);
+  const linesFor = (bytes: number): string[] => {
+    const { sink, steps } = watching();
+    const aside = { bytes, folder: '~/cache', [Symbol.dispose]: () => {} };
+    tellAside({ ...train, aside }, sink.stage('s'));
+    return steps.map(({ line }) => line);
+  };
+  expect(linesFor(45 * 2 ** 20)).toEqual([expect.stringMatching(/gzipped.* 45\.0 MiB .*~\/cache$/)]);
+  expect(linesFor(train.aside!.bytes)).toEqual([]);
+  const { sink, steps } = watching();
+  const config = tiny({ synthesize: { method: 'random', ipc: 3 } });
+  await runStage('synthesize', config, { ...optionsOf(join(scratch(), 'images'), { progress: sink }), inputs: {} });
+  expect(steps.filter(({ what }) => what === 'start').length).toBe(1);
+  expect(steps.filter(({ what }) => what === 'log')).toEqual([]);
 });
 
 describe('a selection of classes', () => {

@@ -26,8 +26,8 @@ const squeeze = z.object({
 const train = z.object({ steps: z.int().min(1).default(10).describe('training steps') });
 
 export const STAGES = [
-  { name: 'squeeze', summary: 'train a teacher and take its statistics', inputs: [], options: squeeze },
-  { name: 'train', summary: 'train students', inputs: ['images', 'labels'], options: train },
+  { name: 'squeeze', summary: 'train a teacher and take its statistics', examples: [], inputs: [], options: squeeze },
+  { name: 'train', summary: 'train students', examples: [], inputs: ['images', 'labels'], options: train },
 ];
 
 const artifact = (stage, dir) => ({
