@@ -7,7 +7,7 @@
 //   returns   act(conv2d(x, weight, bias, stride 1, padding 1) + residual) like x, [B, O, H, W]
 //   rounding  relative error of the whole, random weights: float F(2x2) 2e-7 to 4e-7 (oneDNN's direct 4e-7 to 1e-6), F(4x4)
 //             2e-6; bfloat16 F(2x2) 4e-3 (direct 2e-3: points and weights are both rounded). F(4x4) in bfloat16 would be
-//             2.6e-2 and is refused. NaN and infinities make NaN of every tile that reads them. An answer depends on nothing
+//             2.6e-2 and is refused. NaN and infinities leave nothing finite near them. An answer depends on nothing
 //             outside its own image.
 //   gradient  by the overload that takes a weight: to x by Winograd's filtering too, to weight and bias by ATen; not twice
 //   throws    E_INTERNAL on shapes, and where LibTorch cannot multiply blocks of the dtype on this CPU

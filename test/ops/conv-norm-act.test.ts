@@ -17,7 +17,8 @@ const CASES = [
   { shape: [2, 17, 5], kernel: [4, 1], stride: 2, padding: 0, relu: false, added: false }, // a projection
   { shape: [2, 5, 4], kernel: [6, 1], stride: 1, padding: 0, relu: false, added: true },
 ] as const;
-/** Not of one rounding: one pixel, whose residual is added apart, and a convolution by Winograd's filtering (F(4x4) in float32). */
+/** Not of one rounding: one pixel, whose residual is added apart, and a convolution by Winograd's filtering where that serves
+ * (F(4x4) in float32). */
 const COARSER = [
   { shape: [3, 16, 1], kernel: [16, 3], stride: 1, padding: 1, relu: true, added: true },
   { shape: [2, 64, 6], kernel: [64, 3], stride: 1, padding: 1, relu: true, added: true },

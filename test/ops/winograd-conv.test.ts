@@ -32,6 +32,9 @@ function multiplies(make: Make): boolean {
   }
 }
 const MAKES = [f32, bf16].filter(multiplies);
+const WAYS = MAKES.flatMap((make) =>
+  (make === f32 ? ([2, 4] as const) : ([2] as const)).map((tile) => ({ make, tile })),
+);
 
 const coarse = (shape: readonly number[], object: number): Float64Array => symmetric(shape, object, 1).map(toBfloat);
 
@@ -81,7 +84,7 @@ describe.each(CASES)('%o', (given) => {
     expectClose('dx', answer.dx, dx, tolerance);
   });
 
-  test.skipIf(!MAKES.includes(bf16))('bfloat16: within twice what rounding its weights costs a plain sum', () => {
+  test.skipIf(!MAKES.includes(bf16))('bfloat16: within 2^-7 of the whole', () => {
     const answer = run(bf16, of, 2);
     expectCloseInNorm('y', answer.y, y, 2 ** -7);
     expectCloseInNorm('dx', answer.dx, dx, 2 ** -7);
@@ -103,12 +106,15 @@ describe.each(CASES)('%o', (given) => {
     else expectCloseInNorm('dBias', doubles(answer.dBias!), wanted.bias, tolerance);
   });
 
-  test.each(MAKES)('bias, residual and ReLU (%#)', (make) => {
+  test.each(WAYS)('bias, residual and ReLU (%#)', ({ make, tile }) => {
     const residual = coarse(of.out, 6900);
     const { y: got } = ops().winogradConv(
       make([...of.shape], of.x),
       f32([OUTPUTS, of.shape[1], 3, 3], of.weight),
-      { ...PLAIN, relu: true, bias: f32([OUTPUTS], coarse([OUTPUTS], 6700)), residual: make([...of.out], residual) },
+      {
+        ...{ ...PLAIN, tile, relu: true, bias: f32([OUTPUTS], coarse([OUTPUTS], 6700)) },
+        residual: make([...of.out], residual),
+      },
       null,
     );
     const wanted = conv3(of, of.x, coarse([OUTPUTS], 6700)).map((v, i) => Math.max(0, v + residual[i]!));
@@ -117,46 +123,63 @@ describe.each(CASES)('%o', (given) => {
   });
 });
 
-test('an image has the same answer in any batch, bit for bit', () => {
-  const [images, size] = [40, 6];
+test.each(WAYS)('an image has the same answer in any batch, bit for bit (%#)', ({ make, tile }) => {
+  const [images, size] = [40, 14]; // more tiles than one part for each of several threads
   const x = coarse([images, 64, size, size], 7000);
   const weight = f32([64, 64, 3, 3], coarse([64, 64, 3, 3], 7001));
   const of = (from: number, count: number) => {
     const each = 64 * size * size;
-    const { data } = ops().winogradConv(
-      f32([count, 64, size, size], x.subarray(from * each, (from + count) * each)),
-      weight,
-      { ...PLAIN, tile: 4 },
-      null,
-    ).y;
-    return data;
+    const part = make([count, 64, size, size], x.subarray(from * each, (from + count) * each));
+    return ops().winogradConv(part, weight, { ...PLAIN, tile }, null).y.data;
   };
   const whole = of(0, images);
   const each = whole.length / images;
   for (const image of [0, 17, 39])
     expectSameBytes(`image ${image}`, of(image, 1), whole.subarray(image * each, (image + 1) * each));
+  expectSameBytes('again', of(0, images), whole);
 });
 
-test.each([
-  ['F32', 1e-5],
-  ['BF16', 1e-3],
-] as const)('conv3 %s, timed, is the same problem with ours and without', async (dtype, tolerance) => {
+test.each(MAKES)('conv3, timed, is the same problem with ours and without (%#)', async (make) => {
+  const dtype = make === f32 ? 'F32' : 'BF16';
   const sizes = { groups: 1, imagesPerGroup: 2, channels: 64, size: 9, graph: false, threads: 2, runs: 1, rounds: 1 };
   const timed = (kernels: boolean) =>
     native().timeOp({ op: 'conv3', dtype, device: 'cpu', ...sizes, kernels }, () => {}).promise;
   const [ours, aten] = [await timed(true), await timed(false)];
-  expectClose('norms', values(ours.norms), values(aten.norms), tolerance);
+  expectClose('norms', values(ours.norms), values(aten.norms), make === f32 ? 1e-5 : 1e-3);
 });
 
-test.each(MAKES)('NaN and infinities stay no numbers, in their own image only (%#)', (make) => {
-  const shape = [2, 64, 4, 4];
-  const x = coarse(shape, 7100);
-  x[5] = Number.NaN;
-  x[3 * 16 + 2] = Number.POSITIVE_INFINITY;
-  const weight = f32([64, 64, 3, 3], coarse([64, 64, 3, 3], 7101));
-  const y = doubles(ops().winogradConv(make(shape, x), weight, { ...PLAIN, relu: true }, null).y);
-  expect(y[0]).toBeNaN();
-  expect(y.subarray(y.length / 2).every(Number.isFinite)).toBe(true);
+test.each(WAYS)(
+  'NaN and infinities make no number of what reads them, in their own image only (%#)',
+  ({ make, tile }) => {
+    const shape = [3, 64, 4, 4];
+    const x = coarse(shape, 7100);
+    x[5] = Number.NaN; // image 0, pixel (1, 1)
+    x[64 * 16 + 3 * 16 + 10] = Number.POSITIVE_INFINITY; // image 1, pixel (2, 2)
+    const weight = f32([64, 64, 3, 3], coarse([64, 64, 3, 3], 7101));
+    const y = doubles(ops().winogradConv(make(shape, x), weight, { ...PLAIN, tile }, null).y);
+    const of = (image: number, pixel: number) => y[image * 64 * 16 + pixel]!;
+    for (const pixel of [0, 1, 2, 4, 5, 6, 8, 9, 10]) expect(of(0, pixel), `pixel ${pixel}`).toBeNaN();
+    for (const pixel of [5, 6, 7, 9, 10, 11, 13, 14, 15])
+      expect(Number.isFinite(of(1, pixel)), `pixel ${pixel} is ${of(1, pixel)}`).toBe(false);
+    expect(y.subarray(2 * 64 * 16).every(Number.isFinite)).toBe(true);
+    const clipped = doubles(ops().winogradConv(make(shape, x), weight, { ...PLAIN, tile, relu: true }, null).y);
+    expect(clipped[5]).toBeNaN();
+  },
+);
+
+test.each(MAKES)('every NaN of a weight or a bias is seen (%#)', (make) => {
+  const bits = (shape: number[], word: number) => {
+    const zeros = f32(shape, new Float64Array(shape.reduce((n, d) => n * d, 1)));
+    new DataView(zeros.data.buffer, zeros.data.byteOffset).setUint32(0, word, true);
+    return zeros;
+  };
+  const x = make([1, 64, 2, 2], coarse([1, 64, 2, 2], 7110));
+  for (const word of [0xffffffff, 0x7fffffff, 0x7f800001]) {
+    const weighted = ops().winogradConv(x, bits([64, 64, 3, 3], word), PLAIN, null).y;
+    expect(doubles(weighted).some(Number.isNaN), `weight ${word.toString(16)}`).toBe(true);
+    const biased = ops().winogradConv(x, bits([64, 64, 3, 3], 0), { ...PLAIN, bias: bits([64], word) }, null).y;
+    expect(doubles(biased).some(Number.isNaN), `bias ${word.toString(16)}`).toBe(true);
+  }
 });
 
 const zeros = (shape: readonly number[]) => f32([...shape], new Float64Array(shape.reduce((n, d) => n * d, 1)));
