@@ -128,9 +128,10 @@ const labelSpec = ({ input, recordIds, seed }, { threads }, precision, recipes) 
 /** Opens a new label store, gives its writer to `work` and finishes it. @returns the store's draft */
 async function writeStore(inputs, { folder, classes, size, batch, device }, precision, work) {
   const { plan, seed } = inputs;
-  serial += 1;
-  const draft = await openDraft(join(folder, `labels-${precision}`), {
-    ...{ stage: 'relabel', stageVersion: 1, config: { serial }, inputs: {}, precision },
+  const target = join(folder, `labels-${precision}`);
+  rmSync(`${target}.partial`, { recursive: true, force: true }); // the last call's: a draft goes on where it was left
+  const draft = await openDraft(target, {
+    ...{ stage: 'relabel', stageVersion: 1, config: {}, inputs: {}, precision },
     deviceClass: device === 'cpu' ? 'cpu' : 'cuda',
   });
   const { images, epochs, pruneRatio, dropLast, keep } = plan;
@@ -142,7 +143,6 @@ async function writeStore(inputs, { folder, classes, size, batch, device }, prec
   await writer.finish();
   return draft;
 }
-let serial = 0;
 
 /** @param {Run} of */
 function oursContender(inputs, of, precision) {
