@@ -161,8 +161,8 @@ struct WinogradFunction : torch::autograd::Function<WinogradFunction> {
 
 }  // namespace
 
-// Measured on a CPU with AVX-512 and bfloat16 but no matrix units (AMX); those multiply bfloat16 so fast that the additions
-// around them would be the larger part.
+// Measured on a CPU with AVX-512 and bfloat16 but no matrix units (AMX). Those multiply bfloat16 so much faster that the
+// additions around them may cost more than they save: not measured, so left to oneDNN.
 bool winograd_serves(const at::Tensor& weight, int64_t stride, int64_t padding, at::ScalarType dtype) {
   return weight.dim() == 4 && weight.is_cpu() && weight.size(2) == 3 && weight.size(3) == 3 && stride == 1 &&
          padding == 1 && weight.size(0) % kBlock == 0 && weight.size(1) % kBlock == 0 && weight.numel() > 0 &&
