@@ -14,7 +14,7 @@ namespace lpld {
 namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kLeast = size_t{128} << 10;  // smaller ones glibc keeps by itself
-constexpr size_t kSpare = size_t{64} << 20;  // may be kept besides, however little is in use
+constexpr size_t kSpare = size_t{64} << 20;   // may be kept besides, however little is in use
 constexpr size_t kGrain = size_t{64} << 10;   // sizes are whole multiples; what is beyond a huge page takes small ones
 
 struct Block {
