@@ -12,6 +12,7 @@ import { main } from '../src/cli/main.ts';
 import { loadConfig } from '../src/config.ts';
 import { pipelineNodes } from '../src/pipeline.ts';
 import { labelPlan } from '../src/plan.ts';
+import { formatRatio } from '../src/report/format.ts';
 import { STAGES } from '../src/stages/index.ts';
 
 const page = readFileSync(join(import.meta.dirname, '..', 'docs/cli.md'), 'utf8');
@@ -142,8 +143,8 @@ describe('what a run printed', () => {
     const parts = ['payload', 'recipes', 'index', 'basis', 'container'].map(bytes);
     expect(parts.reduce((sum, part) => sum + part, 0)).toBe(bytes('file'));
     expect(bytes('payload')).toBe(plan.recordIds.length * relabel.batch * 10 * 2);
-    const times = ((plan.fullRecords * relabel.batch * 10 * 2) / bytes('file')).toFixed(1);
-    expect(page).toMatch(new RegExp(`^compression +${times}x `, 'm'));
-    expect(page).toMatch(new RegExp(`^dense f16 store of the full plan .* ${times}x as much$`, 'm'));
+    const times = formatRatio((plan.fullRecords * relabel.batch * 10 * 2) / bytes('file'));
+    expect(page).toMatch(new RegExp(`^compression +${times} `, 'm'));
+    expect(page).toMatch(new RegExp(`^dense f16 store of the full plan .* ${times} as much$`, 'm'));
   });
 });
