@@ -317,6 +317,7 @@ Napi::Value start_job(Napi::Env env, Work work, std::vector<std::shared_ptr<Hand
     LPLD_CHECK(handle->state != HandleState::Disposed, Config, "expected an open handle but it was disposed");
     LPLD_CHECK(handle->state != HandleState::Busy, Config, "expected an idle handle but a job is running on it");
   }
+  release_idle_threads();  // of single ops that ran on this thread
   return AsyncJob::start(env, std::make_shared<AsyncJob>(env, std::move(work), std::move(handles)), on_progress);
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <cpuid.h>
+#include <omp.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/version.h>
 
@@ -44,6 +45,8 @@ void apply(const Execution& execution) {
   context.setDeterministicAlgorithms(execution.deterministic, /*warn_only=*/true);
   c10::GradMode::set_enabled(false);
 }
+
+void release_idle_threads() { omp_pause_resource_all(omp_pause_soft); }
 
 CudaReport cuda_report() {
   CudaReport report{false, {}, {}};

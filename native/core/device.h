@@ -18,7 +18,11 @@ struct Execution {
   int64_t threads;
   bool deterministic;
 };
-void apply(const Execution& execution);  // on the engine thread
+void apply(const Execution& execution);
+// Ends the idle OpenMP workers of the calling thread; its next parallel op makes new ones. Where a process has more workers
+// than cores they sleep between parallel regions in place of spinning, those of other threads too: a job of small steps
+// takes half as long again (measured: a ConvNet 32-32-32 on 50 images of 28 px, two cores, 8.1 against 5.6 ms a step).
+void release_idle_threads();  // on the engine thread
 
 struct CudaDevice {
   std::string name;
