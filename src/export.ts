@@ -52,7 +52,11 @@ export interface Exported {
 async function wholeFolder(given: string, work: (dir: string) => Promise<void>): Promise<void> {
   const out = resolve(given); // a final slash would put the unfinished folder inside
   if (existsSync(out) && (await guarded(out, () => readdir(out))).length > 0)
-    throw new LpldError('E_CONFIG', expected('a new or empty folder', '--out', given), { path: given });
+    throw new LpldError(
+      'E_CONFIG',
+      expected('a new or empty folder', '--out', given, 'choose another --out, or remove what is there'),
+      { path: given },
+    );
   const dir = `${out}.partial`;
   if (existsSync(join(dir, DRAFT)))
     throw new LpldError('E_CONFIG', expected('a new folder', '--out', given, `${dir} holds an interrupted stage`), {

@@ -54,6 +54,7 @@ export const squeeze: Stage = {
   summary: 'train or import a teacher and collect its class-wise BatchNorm statistics',
   examples: [
     ['a teacher of the embedded digits, and its statistics', 'squeeze --config quickstart --out d/squeeze'],
+    ['one that is trained for longer, in its place', 'squeeze --config quickstart --out d/squeeze --epochs 40 --replace'],
     [
       "statistics of a teacher trained elsewhere: torchvision's, and your folder of ImageNet",
       'squeeze --config imagenet-1k-lpld --set dataset.path=imagenet --weights resnet18-f37072fd.pth --out d/resnet18',
