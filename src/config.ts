@@ -17,6 +17,7 @@ import { relabelOptions } from './stages/relabel.ts';
 import { squeezeOptions } from './stages/squeeze.ts';
 import { synthesizeOptions } from './stages/synthesize.ts';
 import { trainOptions } from './stages/train.ts';
+import { checkRead } from './unread.ts';
 
 export { datasetOptions } from './datasets/options.ts';
 
@@ -142,7 +143,8 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
  *
  * @param source - name of a preset, or path of a .yaml or .json file; paths inside it are relative to it
  * @param overrides - dotted keys, e.g. {'synthesize.iterations': 500}
- * @throws {LpldError} E_CONFIG: no such preset or file, not YAML, an unknown key (with the nearest), a value out of range
+ * @throws {LpldError} E_CONFIG: no such preset or file, not YAML, an unknown key (with the nearest), a value out of range,
+ *   an override that this config does not read
  */
 export function loadConfig(source: string, overrides: Readonly<Record<string, unknown>> = {}): Config {
   const { values, folder, path } = readSource(source);
@@ -158,7 +160,9 @@ export function loadConfig(source: string, overrides: Readonly<Record<string, un
     }
   for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
   if (folder === null && values.name === undefined) values.name = source;
-  return parseConfig(values, folder === null ? source : path);
+  const config = parseConfig(values, folder === null ? source : path);
+  checkRead(config, overrides);
+  return config;
 }
 
 /** A value as messages show it: the contents of a list or mapping too, on one line, whatever a caller put there. */
@@ -200,7 +204,8 @@ export function parseConfig(values: unknown, name = 'config'): Config {
   const place = issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
   const leaf = issue.code === 'custom' ? undefined : leafAt(configJsonSchema() as Leaf, issue.path);
   const allowed = leaf === undefined ? issue.message : range(leaf);
-  throw new LpldError('E_CONFIG', expected(allowed, place.slice(1) || name, shown(received)), { key });
+  const advice = issue.code === 'custom' ? (issue.params?.advice as string | undefined) : undefined;
+  throw new LpldError('E_CONFIG', expected(allowed, place.slice(1) || name, shown(received), advice), { key });
 }
 
 /** JSON Schema of a config file, for editors; src/presets/config.schema.json is its output. */

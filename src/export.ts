@@ -29,7 +29,7 @@ export interface ExportOptions extends Pick<CallOptions, 'progress' | 'signal'> 
   readonly labels?: string | null;
   /** A new or empty folder. */
   readonly out: string;
-  /** Most bytes of one file, where images share files. Default: 512 MiB. */
+  /** Most bytes of one file, for formats in which images share files. Default: 512 MiB. */
   readonly shardBytes?: number;
 }
 
@@ -182,6 +182,8 @@ function labelsOf(store: LabelStore, set: SyntheticDataset, signal: AbortSignal)
 export async function exportData(given: ExportOptions): Promise<Exported> {
   const options = { labels: null, shardBytes: SHARD_BYTES, ...settled(given) };
   const format = formatNamed(EXPORT_FORMATS, options.format);
+  if (given.shardBytes !== undefined && !format.shards)
+    throw new LpldError('E_CONFIG', expected(`no size for --format ${format.name}`, '--shard-size', given.shardBytes));
   const artifact = await openArtifact(options.images);
   const set = await openSyntheticSet(options.images);
   const images = await imagesOf(set, artifact);

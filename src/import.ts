@@ -125,9 +125,11 @@ async function importLabels(options: Settings, format: LabelFormat, progress: St
 const CHUNK = 256;
 
 async function importImages(options: Settings, format: ImageFormat, progress: StageProgress): Promise<Artifact> {
-  const { dir, images, signal } = options;
+  const { dir, images, inputSize, signal } = options;
   if (images !== null)
     throw new LpldError('E_CONFIG', expected(`no folder for --format ${format.name}`, '--images', images));
+  if (inputSize !== null)
+    throw new LpldError('E_CONFIG', expected(`no size for --format ${format.name}`, '--input-size', inputSize));
   const found = await format.open(dir, signal);
   const { facts, made, files } = found;
   progress.start(files.length, 'image', 'images');

@@ -13,6 +13,7 @@ import { LabelStore } from './labels.ts';
 import { makeFolder, whileLocked } from './output-folder.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
+import { checkRun } from './run-check.ts';
 import { fateOf, foldersOf, isRestarted, replacingIn } from './run-fate.ts';
 import { lockRun } from './run-lock.ts';
 import { type RunOptions, resolveRuntime, type Settled, type StageOptions, settled } from './run-options.ts';
@@ -32,8 +33,11 @@ export async function runStage(name: StageName, config: Config, given: StageOpti
   const runtime = resolveRuntime(options);
   const node: Node = { stage: stageNamed(name), folder: name, config, inputs: {} };
   const prepared = await prepare(node, options.inputs, runtime, datasetOnce(runtime));
+  const progress = options.progress.stage(name);
+  for (const role of Object.keys(options.inputs))
+    if (!Object.hasOwn(prepared.inputs, role)) progress.log(`--${role} is not read under this config`);
   const replacing = { replace: options.replace ?? false };
-  return make({ node, dir: options.out, prepared, runtime, progress: options.progress.stage(name), replacing });
+  return make({ node, dir: options.out, prepared, runtime, progress, replacing });
 }
 
 /**
@@ -65,6 +69,9 @@ async function checkConfig(config: Config, options: RunOptions, dataset: Dataset
   );
 }
 
+const toRun = (nodes: readonly Node[], fate: ReadonlyMap<string, 'keep' | 'run'>): Node[] =>
+  nodes.filter(({ folder }) => fate.get(folder) === 'run');
+
 /**
  * Removes the artifacts of the stages a run is restarted from, once all is there that they are made again from: a config
  * that cannot be run costs nothing.
@@ -79,10 +86,8 @@ async function restart(
   const folders = again.map(({ folder }) => folder);
   for (const node of again) {
     const inputs = Object.values(node.inputs);
-    if (node.stage.needs(node.config).dataset) await dataset(node.config);
     if (inputs.every((folder) => !folders.includes(folder) && existsSync(join(options.out, folder, MANIFEST))))
       await prepare(node, foldersOf(node, options.out), runtime, dataset);
-    checkStage(node, runtime);
   }
   for (const folder of folders) {
     const dir = join(options.out, folder);
@@ -105,6 +110,7 @@ export async function planPipeline(
   const nodes = pipelineNodes(config);
   const fate = await fateOf(nodes, options, runtime, dataset);
   const data = await dataset(config);
+  await checkRun(toRun(nodes, fate), data);
   const counts = { train: data.train.count, test: data.test?.count ?? 0, classes: data.classNames.length };
   const stages = nodes.map(({ stage, folder, config: of }) => {
     return { name: stage.name, folder, action: fate.get(folder)!, ...stage.estimate(of, counts) };
@@ -127,7 +133,9 @@ export async function runPipeline(config: Config, given: RunOptions): Promise<Ru
     const dataset = datasetOnce(runtime);
     await checkConfig(config, options, dataset);
     const nodes = pipelineNodes(config);
-    await fateOf(nodes, options, runtime, dataset);
+    const wanted = toRun(nodes, await fateOf(nodes, options, runtime, dataset));
+    await checkRun(wanted, await dataset(config));
+    for (const node of wanted) checkStage(node, runtime);
     if (options.restartFrom !== undefined) await restart(nodes, options, runtime, dataset);
     await writeFileAtomic(join(options.out, 'config.json'), [
       new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`),

@@ -91,6 +91,8 @@ describe('what a command prints that needs no artifact', () => {
     'run quickstat',
     'run quickstart --set squeeze.prune_ratio=0.9',
     'prune --config quickstart --labels d/labels --out d/pool --prune-ratio 1.2',
+    'prune --config quickstart --labels d/labels --out d/pool --metric diff',
+    'run quickstart --set dataset.path=data/fashion-mnist',
     'presets list',
     'data inspect --format digits',
   ];

@@ -213,6 +213,14 @@ describe('a run', () => {
   });
 });
 
+test('a folder that a stage does not read under its config is told', async () => {
+  const hard = tiny({ train: { targets: 'hard', epochs: 1 } });
+  const inputs = { images: at('run/synthesize'), labels: at('run/prune') };
+  const { sink, steps } = watching();
+  await runStage('train', hard, { ...optionsOf(at('hard'), { progress: sink }), inputs });
+  expect(steps.map(({ line }) => line)).toContain('--labels is not read under this config');
+});
+
 describe('what other commands make', () => {
   test('merge', async () => {
     const shards = [at('shard-1'), at('shard-2')];

@@ -95,6 +95,10 @@ export const relabel: Stage = {
     return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows * (1 + ensemble.length), precision) };
   },
 
+  foresee({ relabel: o, synthesize: { ipc, classes }, seed }, { classNames }) {
+    planFor(o, ipc * (classes ?? classNames).length, BigInt(seed));
+  },
+
   check({ relabel: { codec } }, native) {
     native.codecNeeds(codec);
   },

@@ -11,6 +11,7 @@ import { type ImageSource, openImages, testTransform, trainTransform } from './i
 import {
   type Architecture,
   architectureOptions,
+  checkArch,
   type EpochMeans,
   execution,
   factsOf,
@@ -54,7 +55,10 @@ export const squeeze: Stage = {
   summary: 'train or import a teacher and collect its class-wise BatchNorm statistics',
   examples: [
     ['a teacher of the embedded digits, and its statistics', 'squeeze --config quickstart --out d/squeeze'],
-    ['one that is trained for longer, in its place', 'squeeze --config quickstart --out d/squeeze --epochs 40 --replace'],
+    [
+      'one trained for longer, whatever stood there',
+      'squeeze --config quickstart --epochs 40 --replace --out d/longer',
+    ],
     [
       "statistics of a teacher trained elsewhere: torchvision's, and your folder of ImageNet",
       'squeeze --config imagenet-1k-lpld --set dataset.path=imagenet --weights resnet18-f37072fd.pth --out d/resnet18',
@@ -76,6 +80,10 @@ export const squeeze: Stage = {
       bytes: bytes * 4,
       seconds: secondsOf(flops * images, config.squeeze.precision),
     };
+  },
+
+  check({ squeeze: { arch } }, native) {
+    checkArch(native, 'squeeze.arch', arch);
   },
 
   async run(context) {

@@ -13,6 +13,7 @@ import { hardPool, imagesOfPool, openPool, type Pool, poolPositions, readPool } 
 import {
   type Architecture,
   architectureOptions,
+  checkArch,
   type EpochMeans,
   inputSpec,
   precisionOption,
@@ -96,6 +97,10 @@ export const train: Stage = {
       bytes: bytes * config.train.students,
       seconds: secondsOf(3 * flops * rows, config.train.precision),
     };
+  },
+
+  check({ train: { arch } }, native) {
+    if (arch !== null) checkArch(native, 'train.arch', arch);
   },
 
   async run(context) {

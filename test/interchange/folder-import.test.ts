@@ -48,6 +48,12 @@ test('what was exported comes back as the same set: description and every byte',
   expect((await bringIn(await folder())).id).toBe(after.id);
 });
 
+test('a size of views is refused, as images have their own', async () => {
+  const options = { format: 'folder', dir: await folder(), images: null, out: join(scratch(), 'set'), inputSize: 8 };
+  const error = await refusal(() => importing(options));
+  expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining('for --input-size but received 8')]);
+});
+
 test('a final slash in --out changes nothing', async () => {
   const dir = join(scratch(), 'images/');
   await exporting({ format: 'folder', labels: null, images: images(), out: `${dir}` });
