@@ -138,6 +138,13 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
   return { values, folder: named ? null : dirname(path), path };
 }
 
+/** Options that name files or folders. */
+const PATHS = [
+  ['dataset', 'path'],
+  ['squeeze', 'weights'],
+  ['relabel', 'ensemble'],
+] as const;
+
 /**
  * Reads a preset or a config file, applies overrides and fills every default.
  *
@@ -148,16 +155,16 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
  */
 export function loadConfig(source: string, overrides: Readonly<Record<string, unknown>> = {}): Config {
   const { values, folder, path } = readSource(source);
-  if (folder !== null)
-    for (const key of [
-      ['dataset', 'path'],
-      ['squeeze', 'weights'],
-    ] as const) {
-      const section = values[key[0]];
-      const value = isPlain(section) ? section[key[1]] : undefined;
-      if (typeof value === 'string' && value !== '' && !isAbsolute(value))
-        (section as Plain)[key[1]] = join(folder, value);
+  if (folder !== null) {
+    const beside = (value: unknown): unknown =>
+      typeof value === 'string' && value !== '' && !isAbsolute(value) ? join(folder, value) : value;
+    for (const [name, key] of PATHS) {
+      const section = values[name];
+      if (!isPlain(section) || section[key] === undefined) continue;
+      const value = section[key];
+      section[key] = Array.isArray(value) ? value.map(beside) : beside(value);
     }
+  }
   for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
   if (folder === null && values.name === undefined) values.name = source;
   const config = parseConfig(values, folder === null ? source : path);

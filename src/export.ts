@@ -209,12 +209,14 @@ export async function exportData(given: ExportOptions): Promise<Exported> {
   const items = labels?.records ?? images.length;
   const { out, shardBytes, signal } = options;
   const progress = options.progress.stage(`export ${format.name}`);
-  progress.start(items, labels === null ? 'image' : 'record', basename(out));
   const onDone = (done: number): void => {
     throwIfCancelled(signal);
     progress.update(done);
   };
-  const write = (dir: string): Promise<void> => format.write({ set, images, labels, out: dir, shardBytes, onDone });
+  const write = (dir: string): Promise<void> => {
+    progress.start(items, labels === null ? 'image' : 'record', basename(out));
+    return format.write({ set, images, labels, out: dir, shardBytes, onDone });
+  };
   await whileLocked(out, progress, () => wholeFolder(out, write));
   progress.finish();
   return { out, format: format.name, items, ...(await guarded(out, () => sizeOf(out))) };

@@ -169,7 +169,8 @@ export async function make(making: Making): Promise<Artifact> {
   const found = await kept(making);
   if (found !== null) return found;
   throwIfCancelled(runtime.signal);
-  checkStage(node, runtime); // before a folder is made
+  if (making.prepared.dataset !== null) node.stage.foresee?.(node.config, making.prepared.dataset);
+  checkStage(node, runtime); // both before a folder is made
   return whileLocked(dir, progress, async () => (await kept(making)) ?? finish(making)); // made meanwhile, or to be made
 }
 
@@ -208,7 +209,7 @@ export async function finish({ node, dir, prepared, runtime, progress, replacing
   } catch (thrown) {
     await stop().catch(() => {}); // the disk may be the reason
     const error = toLpldError(thrown); // native errors are plain objects
-    if (error.code === 'E_CONFIG' || error.code === 'E_MISMATCH') await draft.abandonEmpty().catch(() => {});
+    if (['E_CONFIG', 'E_MISMATCH', 'E_DATA'].includes(error.code)) await draft.abandonEmpty().catch(() => {});
     throw error;
   }
   await stop();

@@ -21,8 +21,9 @@ export function dataError(path: string, what: string, received: unknown, advice?
   return new LpldError('E_DATA', expected(what, path, received, advice), { path }, cause);
 }
 
-/** @throws {LpldError} E_CANCELLED once the signal is aborted */
+/** @throws {LpldError} E_CANCELLED once the signal is aborted: its reason, where that says who stopped it */
 export function checkCancelled(signal?: AbortSignal): void {
+  if (signal?.aborted && signal.reason instanceof LpldError) throw signal.reason;
   if (signal?.aborted) throw new LpldError('E_CANCELLED', 'reading the dataset was cancelled', {}, signal.reason);
 }
 

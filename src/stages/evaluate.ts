@@ -5,7 +5,7 @@ import type { Dataset, Split } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { score } from '../report/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { openImages, testTransform } from './images.ts';
+import { checkTestCrop, openImages, testTransform } from './images.ts';
 import { type Architecture, type DatasetFacts, inputSpec, precisionOption, studentFile } from './shared.ts';
 import { testModel } from './steps.ts';
 import type { Stage } from './types.ts';
@@ -45,7 +45,10 @@ export const evaluate: Stage = {
     };
   },
 
-  foresee: (_, dataset) => checkTest(dataset),
+  foresee(config, dataset) {
+    checkTestCrop(config);
+    checkTest(dataset);
+  },
 
   async run(context) {
     const { config, native, runtime, inputs, draft, dataset, progress } = context;

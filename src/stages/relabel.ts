@@ -20,7 +20,11 @@ import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
 
 export const relabelOptions = z.strictObject({
-  batch: z.int().min(1).default(50).describe('images per record; students train on whole records'),
+  batch: z
+    .int()
+    .min(1)
+    .default(50)
+    .describe('images per record, all where there are fewer; students train on whole records'),
   epochs: z.int().min(1).default(300).describe('label epochs before pruning'),
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),

@@ -57,9 +57,9 @@ export async function openConfigured(config: Config, verify = false): Promise<Da
     throw new LpldError(
       'E_CONFIG',
       expected(
-        `the folder of a ${format} dataset`,
+        `the folder of a dataset in format ${format}`,
         'dataset.path',
-        path,
+        undefined,
         'give it with --set dataset.path=DIR; `lpld-native data fetch NAME` downloads the known ones',
       ),
       { key: 'dataset.path' },

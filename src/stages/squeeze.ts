@@ -7,7 +7,7 @@ import type { CollectStatsSpec, ModelSpec, NativeModel, TrainSpec } from '../nat
 import { drawRecipes, epochOrder, type RecipeBatch, TRAIN_STREAMS } from '../recipe.ts';
 import type { TensorMap } from '../tensor.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { type ImageSource, openImages, testTransform, trainTransform } from './images.ts';
+import { checkTestCrop, type ImageSource, openImages, testTransform, trainTransform } from './images.ts';
 import {
   type Architecture,
   architectureOptions,
@@ -31,7 +31,11 @@ export const squeezeOptions = z.strictObject({
     .default(null)
     .describe('teacher weights to import (.safetensors or .pth) instead of training one'),
   epochs: z.int().min(1).default(20).describe('training epochs'),
-  batch: z.int().min(1).default(128).describe('images per training step; a short last batch is left out'),
+  batch: z
+    .int()
+    .min(1)
+    .default(128)
+    .describe('images per training step, all where there are fewer; a short last batch is left out'),
   ...optimizerOptions,
   labelSmoothing: z.number().min(0).lt(1).default(0).describe('label smoothing of the cross-entropy'),
   ...augmentOptions,
@@ -81,6 +85,8 @@ export const squeeze: Stage = {
       seconds: secondsOf(flops * images, config.squeeze.precision),
     };
   },
+
+  foresee: checkTestCrop,
 
   check({ squeeze: { arch } }, native) {
     checkArch(native, 'squeeze.arch', arch);

@@ -99,8 +99,14 @@ export const train: Stage = {
     };
   },
 
-  check({ train: { arch } }, native) {
+  check({ train, squeeze, dataset: { inputSize } }, native) {
+    const { arch, widths } = train;
     if (arch !== null) checkArch(native, 'train.arch', arch);
+    if (arch === null && widths === null) return; // the teacher's, which was made
+    const { stem, pooling } = squeeze;
+    const options = { stem, pooling, widths: widths ?? squeeze.widths };
+    const architecture = { arch: arch ?? squeeze.arch, options, inputSize, numClasses: 2, inChannels: 1 };
+    native.createModel({ ...architecture, device: 'cpu', seed: 0n }).dispose(); // whether that many blocks fit
   },
 
   async run(context) {
