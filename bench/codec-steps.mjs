@@ -18,7 +18,7 @@ export const sumOf = (tensors) => Object.values(tensors).reduce((sum, t) => sum 
  * @param {{recipes: Recipes, steps: number, channels: number, size: number, threads: number, labels: any}} of
  * @returns {TrainSpec}
  */
-function trainSpec(binding, { recipes, steps, channels, size, threads, labels }) {
+export function trainSpec(binding, { recipes, steps, channels, size, threads, labels }) {
   const row = (value) => tensor('F32', [channels], new Float32Array(channels).fill(value));
   const lr = tensor('F64', [steps], new Float64Array(steps).fill(1e-3));
   return {

@@ -9,6 +9,7 @@
 
 import * as zlib from 'node:zlib';
 import { brotliCompressSync, brotliDecompressSync, constants, deflateSync, inflateSync } from 'node:zlib';
+import { indexTensors } from '../dist/record-sizes.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 import { realSource, smallRun, syntheticSource } from './codec-answers.mjs';
 import { sizeOf, stepCase, sumOf, trainingCase } from './codec-steps.mjs';
@@ -97,11 +98,13 @@ async function prepare(binding, source, codec, threads) {
   const decode = async () => arrayOf((await binding.decode({ ...spec, ...encoded }, quiet).promise).logits, 'F32');
   const logits = arrayOf(measured.logits, 'F32');
   const rows = measured.logits.shape[0];
-  const perRecord = encoded.blobs === null ? 12 : 20; // recordId, recordOffset, blobOffset
+  const sizesIn = (offset) => Array.from(offset.subarray(1), (end, i) => Number(end) - Number(offset[i]));
+  const blobs = encoded.blobs === null ? null : sizesIn(arrayOf(encoded.blobs.offset, 'I64'));
+  const index = indexTensors([...measured.recordIds], sizesIn(arrayOf(measured.recipes.offset, 'I32')), blobs);
   const bytesPerRow = {
     payload: (sumOf(encoded.tensors) + (encoded.blobs === null ? 0 : sizeOf(encoded.blobs.data))) / rows,
     basis: sumOf(basis) / storeRows,
-    index: (perRecord * measured.recordIds.length) / rows,
+    index: sumOf(index) / rows,
   };
   const decoded = await decode();
   return {

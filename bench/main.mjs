@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { runBench } from './harness.mjs';
 
 /** The table of benches: one file per question, one line per entry. */
-const BENCHES = ['codecs', 'kernels', 'norm-act', 'relabel', 'render', 'synthesize', 'tfjs'];
+const BENCHES = ['codecs', 'kernels', 'norm-act', 'relabel', 'render', 'synthesize', 'tfjs', 'train'];
 
 const USAGE = `npm run bench -- [NAME ...] [flags]
 

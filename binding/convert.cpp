@@ -17,9 +17,9 @@ struct DtypeName {
   at::ScalarType type;
 };
 // The names safetensors writes (src/tensor.ts).
-const DtypeName kDtypes[] = {{"U8", at::kByte},       {"I8", at::kChar},   {"BOOL", at::kBool}, {"F16", at::kHalf},
-                             {"BF16", at::kBFloat16}, {"I16", at::kShort}, {"I32", at::kInt},   {"F32", at::kFloat},
-                             {"I64", at::kLong},      {"F64", at::kDouble}};
+const DtypeName kDtypes[] = {{"U8", at::kByte},  {"I8", at::kChar},       {"BOOL", at::kBool}, {"U16", at::kUInt16},
+                             {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I16", at::kShort}, {"U32", at::kUInt32},
+                             {"I32", at::kInt},  {"F32", at::kFloat},     {"I64", at::kLong},  {"F64", at::kDouble}};
 }  // namespace
 
 Fields::Fields(const Napi::Value& value, const char* what) : what_(what) {

@@ -17,6 +17,7 @@
 #include "handles.h"
 #include "jobs.h"
 #include "jobs/collect_stats.h"
+#include "ops/batch_norm_act.h"
 #include "ops/bn_match.h"
 #include "ops/class_cosine.h"
 #include "ops/class_moments.h"
@@ -190,6 +191,29 @@ Napi::Value norm_act_op(
   return result;
 }
 
+Napi::Value batch_norm_act_op(
+    const Info& info) {  // x, residual or null, spec {weight, bias, runningMean, runningVar, momentum, eps, relu}, grad
+  const Fields spec(info[2], "norm spec");
+  const bool residual = !info[1].IsNull();
+  Gradient of_x(device_at(info, 0)), of_residual(residual ? device_at(info, 1) : of_x.leaf),
+      of_weight(on_device(spec.tensor("weight", at::kFloat))), of_bias(on_device(spec.tensor("bias", at::kFloat)));
+  const at::Tensor mean = on_device(spec.tensor("runningMean", at::kFloat)).clone(),
+                   variance = on_device(spec.tensor("runningVar", at::kFloat)).clone();
+  const c10::AutoGradMode grad(true);
+  const at::Tensor y =
+      batch_norm_act({of_x.leaf, residual ? of_residual.leaf : at::Tensor(), of_weight.leaf, of_bias.leaf, mean,
+                      variance, spec.number("momentum"), spec.number("eps"), spec.boolean("relu")});
+  y.backward(device_at(info, 3));
+  auto out = object(info.Env(), {{"y", y},
+                                 {"dx", of_x.leaf.grad()},
+                                 {"dWeight", of_weight.leaf.grad()},
+                                 {"dBias", of_bias.leaf.grad()},
+                                 {"runningMean", mean},
+                                 {"runningVar", variance}});
+  if (residual) out.Set("dResidual", from_tensor(info.Env(), of_residual.leaf.grad()));
+  return out;
+}
+
 Napi::Value conv_norm_act_op(
     const Info& info) {  // x, residual or null, conv {weight, bias, scale, shift, stride, padding, relu}
   const c10::AutoGradMode no_grad(false);
@@ -344,6 +368,7 @@ const Entry kOps[] = {
     {"cropFlipRoll", crop_flip_roll_op},
     {"bnMatch", bn_match_op},
     {"normAct", norm_act_op},
+    {"batchNormAct", batch_norm_act_op},
     {"convNormAct", conv_norm_act_op},
     {"unshuffledConv", unshuffled_conv_op},
     {"winogradConv", winograd_conv_op},

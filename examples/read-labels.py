@@ -26,14 +26,15 @@ def records(folder):
     """Yields (record id, logits [rows, K], index [rows] int32 or None) in rising order of ids."""
     folder = pathlib.Path(folder)
     labels = json.loads((folder / 'labels.json').read_text())
-    if labels['format'] != 1 or labels['codec'] not in ('dense:f16', 'dense:int8', 'dense:int4'):
-        raise SystemExit(f"expected format 1 and a dense codec, received {labels['format']} and {labels['codec']}")
+    if labels['format'] != 2 or labels['codec'] not in ('dense:f16', 'dense:int8', 'dense:int4'):
+        raise SystemExit(f"expected format 2 and a dense codec, received {labels['format']} and {labels['codec']}")
     for entry in labels['shards']:
         with safe_open(folder / entry['file'], framework='numpy') as shard:
-            ids, offset = shard.get_tensor('recordId'), shard.get_tensor('recordOffset')
+            ids, sizes = np.cumsum(shard.get_tensor('recordGap')), shard.get_tensor('recordRows')
+            ends = np.cumsum(sizes)
             index = shard.get_slice('index') if labels['recipes'] == 'explicit' else None  # derived: from the seed
             for i, record in enumerate(ids):
-                rows = slice(int(offset[i]), int(offset[i + 1]))
+                rows = slice(int(ends[i] - sizes[i]), int(ends[i]))
                 logits = logits_of(shard, labels['codec'], labels['numClasses'], rows)
                 yield int(record), logits, None if index is None else index[rows]
 

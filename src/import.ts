@@ -34,6 +34,9 @@ export interface ImportOptions extends Pick<CallOptions, 'progress' | 'signal'> 
 
 type Settings = Required<ImportOptions>;
 
+/** Raised by whatever changes the bytes that are made. */
+const VERSIONS = { 'import-labels': 2, 'import-images': 1 } as const;
+
 /** Shards of at most this size: writing holds one. */
 const SHARD_BYTES = 128 << 20;
 
@@ -64,11 +67,11 @@ function importHeader(
 /** Keeps an artifact of the same key, or has one made in a draft. */
 async function making(
   { out, replace }: Settings,
-  stage: Pick<StageHeader, 'stage' | 'config' | 'inputs'>,
+  stage: Pick<StageHeader, 'config' | 'inputs'> & { readonly stage: keyof typeof VERSIONS },
   progress: StageProgress,
   make: (draft: ArtifactDraft) => Promise<unknown>,
 ): Promise<Artifact> {
-  const header: StageHeader = { ...stage, stageVersion: 1, deviceClass: 'cpu', precision: 'fp32' };
+  const header: StageHeader = { ...stage, stageVersion: VERSIONS[stage.stage], deviceClass: 'cpu', precision: 'fp32' };
   return keptOrMade(
     out,
     progress,
@@ -101,7 +104,7 @@ async function importLabels(options: Settings, format: LabelFormat, progress: St
   progress.start(0, 'record', `${found.records} records, hashing`);
   const { content } = await datasetIdentity(dir, found.files, { verify: true, facts: [], signal });
   const config = { format: format.name, inputSize };
-  const stage = { stage: 'import-labels', config, inputs: { images: images.id, [format.name]: content! } };
+  const stage = { stage: 'import-labels' as const, config, inputs: { images: images.id, [format.name]: content! } };
   return making(options, stage, progress, async (draft) => {
     const writer = await LabelWriter.open(draft, importHeader(found, target));
     const wanted = writer.remaining(Int32Array.from({ length: found.records }, (_, record) => record));
@@ -134,7 +137,7 @@ async function importImages(options: Settings, format: ImageFormat, progress: St
   const { facts, made, files } = found;
   progress.start(files.length, 'image', 'images');
   const config = { format: format.name, mean: facts.mean, std: facts.std };
-  const stage = { stage: 'import-images', config, inputs: { [format.name]: facts.content ?? facts.id } };
+  const stage = { stage: 'import-images' as const, config, inputs: { [format.name]: facts.content ?? facts.id } };
   return making(options, stage, progress, async (draft) => {
     for (let first = 0; first < files.length; first += CHUNK) {
       throwIfCancelled(signal);

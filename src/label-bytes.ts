@@ -10,7 +10,7 @@ import { readHeader } from './safetensors.ts';
 export interface LabelBytes {
   readonly payload: number; // the codec's tensors
   readonly recipes: number; // 0 when they are derived
-  readonly index: number; // recordId, recordOffset, blobOffset
+  readonly index: number; // recordGap, recordRows, blobBytes
   readonly basis: number; // what the codec stored once
   readonly container: number; // safetensors headers, labels.json and whatever else the artifact's files hold
   readonly file: number; // sum of all files of the manifest
@@ -22,25 +22,29 @@ export interface LabelBytes {
 
 /**
  * Counts every byte of a store.
- * @param payload - bytes of the codec's tensors and blobs in all shards
- * @param blobs - whether shards have blob offsets
+ * @param shards - bytes of all shards: of the codec's tensors and blobs, and of the index
  */
 export async function accountLabels(
   artifact: Artifact,
   index: LabelsIndex,
-  payload: number,
-  blobs: boolean,
+  shards: Pick<LabelBytes, 'payload' | 'index'>,
 ): Promise<LabelBytes> {
-  const records = index.shards.reduce((sum, s) => sum + s.records, 0);
   const rows = index.shards.reduce((sum, s) => sum + s.rows, 0);
   const recipeRow = index.recipes === 'explicit' ? RECIPE_ROW_BYTES : 0;
   const recipes = rows * recipeRow;
-  const indexBytes = 4 * records + 8 * (records + index.shards.length) * (blobs ? 2 : 1);
   const basisHeader = artifact.has(BASIS_FILE) ? await readHeader(artifact.path(BASIS_FILE)) : null;
   const basis = basisHeader === null ? 0 : basisHeader.fileBytes - basisHeader.dataStart;
   const file = artifact.manifest.files.reduce((sum, f) => sum + f.bytes, 0);
-  const container = file - payload - recipes - indexBytes - basis;
+  const container = file - shards.payload - recipes - shards.index - basis;
   const fullStore = index.plan.epochs * index.plan.images * (2 * index.numClasses + recipeRow);
-  const shares = { payload, recipes, index: indexBytes, basis, container, file };
-  return { ...shares, fullStore, compression: fullStore / file, perImage: file / index.plan.images };
+  return {
+    ...shards,
+    recipes,
+    basis,
+    container,
+    file,
+    fullStore,
+    compression: fullStore / file,
+    perImage: file / index.plan.images,
+  };
 }

@@ -1,10 +1,11 @@
 // What a label store looks like on disk: names, dtypes and row shapes of a shard's tensors, and labels.json. Shared by the
 // reader (labels.ts) and the writer (label-writer.ts), which never see each other. docs/label-format.md says the same for
 // people who read the files without this package; test/labels.test.ts holds the two together.
-// Source: DESIGN section 7 (rows are images, recordOffset [R+1], explicit or derived recipes, total accounting).
+// Source: DESIGN section 7 (rows are images, explicit or derived recipes, total accounting); of the index: record-sizes.ts.
 
 import { expected, LpldError } from './errors.ts';
 import type { Recipes } from './native.ts';
+import { BLOB_BYTES, RECORD_GAP, RECORD_ROWS, SIZE_DTYPES } from './record-sizes.ts';
 import type { Header } from './safetensors.ts';
 import { DTYPE_BYTES, type DType, elements } from './tensor.ts';
 
@@ -12,11 +13,12 @@ export const LABELS_FILE = 'labels.json';
 export const BASIS_FILE = 'basis.safetensors';
 /** Codec tensors stand in a shard under this prefix. */
 export const LABEL_PREFIX = 'label.';
-/** What a codec writes in varying length: the bytes of all records, U8, and where each begins, I64 [R+1]. */
+/** What a codec writes in varying length: the bytes of all records, U8. */
 export const BLOB = 'blob';
-export const BLOB_OFFSET = 'blobOffset';
+/** `format` of labels.json. 1, of before the first release, had ids and offsets where sizes are now. */
+export const FORMAT = 2;
 
-/** Fields of explicit Recipes with dtype and shape of a row; `offset` becomes the shard's recordOffset. */
+/** Fields of explicit Recipes with dtype and shape of a row; `offset` becomes the shard's recordRows. */
 export const RECIPE_FIELDS = {
   index: { dtype: 'I32', row: [] },
   crop: { dtype: 'I32', row: [4] },
@@ -68,7 +70,7 @@ export interface LabelHeader {
 }
 
 export interface LabelsIndex extends LabelHeader {
-  readonly format: 1;
+  readonly format: typeof FORMAT;
   readonly shards: readonly ShardEntry[]; // rising ids
 }
 
@@ -94,11 +96,21 @@ const isSeed = (v: unknown): boolean =>
 
 const isCount = (v: unknown, least: number): v is number => Number.isSafeInteger(v) && (v as number) >= least;
 
-/** Checks labels.json. @throws {LpldError} E_DATA with details.path naming the field */
+/** Refuses the layout of before the first release, which has other tensors in its shards. */
+function refuseFirst(path: string): never {
+  const advice = 'these labels were made before the first release: relabel or import again, then prune';
+  throw new LpldError('E_MISMATCH', `${path}: ${expected(String(FORMAT), 'format', 1, advice)}`, { path });
+}
+
+/**
+ * Checks labels.json.
+ * @throws {LpldError} E_DATA with details.path naming the field; E_MISMATCH for the format of before the first release
+ */
 export function checkIndex(json: unknown, path: string): LabelsIndex {
   if (typeof json !== 'object' || json === null) refuse(path, 'an object', 'labels', JSON.stringify(json));
   const index = json as { [K in keyof LabelsIndex]?: unknown };
-  if (index.format !== 1) refuse(path, '1', 'format', JSON.stringify(index.format));
+  if (index.format === 1) refuseFirst(path);
+  if (index.format !== FORMAT) refuse(path, String(FORMAT), 'format', JSON.stringify(index.format));
   if (typeof index.codec !== 'string') refuse(path, 'a name', 'codec', JSON.stringify(index.codec));
   if (index.recipes !== 'explicit' && index.recipes !== 'derived')
     refuse(path, 'explicit or derived', 'recipes', JSON.stringify(index.recipes));
@@ -123,8 +135,8 @@ export function checkIndex(json: unknown, path: string): LabelsIndex {
     const shown = JSON.stringify(shard);
     if (!isCount(shard?.firstId, 0) || !isCount(shard.lastId, shard.firstId) || !isCount(shard.records, 1))
       refuse(path, 'firstId <= lastId and records', 'a shard', shown);
-    if (!isCount(shard.rows, 0) || shard.lastId - shard.firstId + 1 < shard.records)
-      refuse(path, 'rows, and no more records than ids', 'a shard', shown);
+    if (!isCount(shard.rows, shard.records) || shard.lastId - shard.firstId + 1 < shard.records)
+      refuse(path, 'rows in every record, and no more records than ids', 'a shard', shown);
     const number = shardOf(shard.firstId, index.recordsPerShard as number);
     if (shard.file !== shardFile(number) || number !== shardOf(shard.lastId, index.recordsPerShard as number))
       refuse(path, `ids of one file, ${shardFile(number)}`, 'a shard', shown);
@@ -145,24 +157,25 @@ export function checkShard(
   recipes: LabelsIndex['recipes'],
   path: string,
 ): { readonly labels: string[]; readonly blobs: boolean } {
-  const need = (name: string, dtype: DType, shape: readonly number[]): void => {
+  const need = (name: string, dtypes: readonly DType[], shape: readonly number[]): void => {
     const found = header.tensors.get(name);
     const shown = found === undefined ? 'none' : `${found.dtype} [${found.shape}]`;
-    if (shown !== `${dtype} [${shape}]`) refuse(path, `${dtype} [${shape}]`, name, shown);
+    if (!dtypes.some((dtype) => shown === `${dtype} [${shape}]`))
+      refuse(path, `${dtypes.join(', ')} [${shape}]`, name, shown);
   };
-  need('recordId', 'I32', [entry.records]);
-  need('recordOffset', 'I64', [entry.records + 1]);
-  const known = new Set<string>(['recordId', 'recordOffset']);
+  need(RECORD_GAP, SIZE_DTYPES, [entry.records]);
+  need(RECORD_ROWS, SIZE_DTYPES, [entry.records]);
+  const known = new Set<string>([RECORD_GAP, RECORD_ROWS]);
   if (recipes === 'explicit')
     for (const name of RECIPE_NAMES) {
-      need(name, RECIPE_FIELDS[name].dtype, [entry.rows, ...RECIPE_FIELDS[name].row]);
+      need(name, [RECIPE_FIELDS[name].dtype], [entry.rows, ...RECIPE_FIELDS[name].row]);
       known.add(name);
     }
   const blob = header.tensors.get(BLOB);
   if (blob !== undefined) {
-    need(BLOB, 'U8', [blob.shape[0] ?? 0]);
-    need(BLOB_OFFSET, 'I64', [entry.records + 1]);
-    known.add(BLOB).add(BLOB_OFFSET);
+    need(BLOB, ['U8'], [blob.shape[0] ?? 0]);
+    need(BLOB_BYTES, SIZE_DTYPES, [entry.records]);
+    known.add(BLOB).add(BLOB_BYTES);
   }
   const labels: string[] = [];
   for (const [name, { shape }] of header.tensors) {

@@ -1,5 +1,5 @@
 // What `inspect` says of a label store: every byte by purpose, what it is compared with, and the teacher's own size, since
-// whoever has the teacher could make the labels again. Reads headers, ids and offsets; no label is decoded.
+// whoever has the teacher could make the labels again. Reads headers, ids and sizes; no label is decoded.
 
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';

@@ -7,7 +7,7 @@ import { expected, LpldError } from './errors.ts';
 import {
   BASIS_FILE,
   BLOB,
-  BLOB_OFFSET,
+  FORMAT,
   LABEL_PREFIX,
   LABELS_FILE,
   type LabelHeader,
@@ -19,7 +19,8 @@ import {
   shardOf,
 } from './label-format.ts';
 import type { EncodedLabels, Recipes } from './native.ts';
-import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
+import { indexTensors, RECORD_GAP, RECORD_ROWS, sumsOf } from './record-sizes.ts';
+import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView } from './tensor.ts';
 
 /** Some records in rising id order. Record i owns rows offset[i] .. offset[i+1] of every tensor. */
 export interface LabelRecords extends EncodedLabels {
@@ -45,6 +46,8 @@ function join(column: Column, rows: number): TensorView {
   return { dtype: column.dtype, shape: [rows, ...column.row], data };
 }
 
+const sumOf = (sizes: readonly number[]): number => sizes.reduce((sum, size) => sum + size, 0);
+
 function internal(what: string, name: string, received: unknown): never {
   throw new LpldError('E_INTERNAL', expected(what, name, received));
 }
@@ -56,7 +59,7 @@ export class LabelWriter {
   #shard = -1; // number of the shard in the making
   #lastId = -1;
   #ids: number[] = [];
-  #offset: number[] = [0];
+  #rows: number[] = []; // of each record
   #blobs: Uint8Array[] = []; // of each record; empty where the codec writes none
   #columns = new Map<string, Column>();
 
@@ -72,8 +75,8 @@ export class LabelWriter {
       const match = /^shard-(\d+)\.safetensors$/.exec(path);
       if (match === null) continue;
       const tensors = await draft.readTensors(path);
-      const ids = arrayOf(tensors.recordId!, 'I32');
-      const rows = Number(arrayOf(tensors.recordOffset!, 'I64').at(-1));
+      const ids = sumsOf(tensors[RECORD_GAP]!).subarray(1);
+      const rows = sumsOf(tensors[RECORD_ROWS]!).at(-1)!;
       const entry = { file: path, firstId: ids[0]!, lastId: ids.at(-1)!, records: ids.length, rows };
       writer.#shards.set(Number(match[1]), entry);
     }
@@ -112,13 +115,12 @@ export class LabelWriter {
     const offset = arrayOf(records.offset, 'I32');
     const named = this.#named(records, offset.at(-1) ?? -1);
     if (offset.length !== records.recordIds.length + 1 || offset[0] !== 0)
-      internal(`${records.recordIds.length + 1} rising offsets from 0`, 'offset', offset.length);
+      internal(`${records.recordIds.length + 1} offsets from 0`, 'offset', offset.length);
     for (let start = 0; start < records.recordIds.length; ) {
       const shard = shardOf(records.recordIds[start]!, this.header.recordsPerShard);
       if (shard !== this.#shard) await this.#flush();
       if (this.#shards.has(shard)) internal('a record of an unfinished shard', 'recordId', records.recordIds[start]);
       this.#shard = shard;
-      const rows = this.#offset.at(-1)! - offset[start]!;
       let end = start;
       while (
         end < records.recordIds.length &&
@@ -126,9 +128,9 @@ export class LabelWriter {
       ) {
         const id = records.recordIds[end]!;
         if (id <= this.#lastId) internal(`an id above ${this.#lastId}`, 'recordId', id);
-        if (offset[end + 1]! < offset[end]!) internal('rising offsets', 'offset', offset[end + 1]);
+        if (offset[end + 1]! <= offset[end]!) internal('at least one row a record', 'offset', offset[end + 1]);
         this.#ids.push(id);
-        this.#offset.push(rows + offset[end + 1]!);
+        this.#rows.push(offset[end + 1]! - offset[end]!);
         this.#lastId = id;
         end += 1;
       }
@@ -142,7 +144,7 @@ export class LabelWriter {
   async finish(): Promise<LabelsIndex> {
     await this.#flush();
     const shards = [...this.#shards].sort(([a], [b]) => a - b).map(([, entry]) => entry);
-    const index: LabelsIndex = { format: 1, ...this.header, shards };
+    const index: LabelsIndex = { format: FORMAT, ...this.header, shards };
     await this.#draft.writeJson(LABELS_FILE, index);
     return index;
   }
@@ -205,25 +207,17 @@ export class LabelWriter {
   async #flush(): Promise<void> {
     const records = this.#ids.length;
     if (records === 0) return;
-    const rows = this.#offset.at(-1)!;
-    const tensors: TensorMap = {
-      recordId: tensor('I32', [records], Int32Array.from(this.#ids)),
-      recordOffset: tensor('I64', [records + 1], BigInt64Array.from(this.#offset, BigInt)),
-    };
+    const blobs = this.#blobs.length > 0 ? this.#blobs.map(({ length }) => length) : null;
+    const rows = sumOf(this.#rows);
+    const tensors = indexTensors(this.#ids, this.#rows, blobs);
     for (const [name, column] of this.#columns) tensors[name] = join(column, rows);
-    if (this.#blobs.length > 0) {
-      const ends = new BigInt64Array(records + 1);
-      for (const [i, blob] of this.#blobs.entries()) ends[i + 1] = ends[i]! + BigInt(blob.length);
-      const bytes = Number(ends[records]);
-      tensors[BLOB_OFFSET] = tensor('I64', [records + 1], ends);
-      tensors[BLOB] = join({ dtype: 'U8', row: [], parts: this.#blobs }, bytes);
-    }
+    if (blobs !== null) tensors[BLOB] = join({ dtype: 'U8', row: [], parts: this.#blobs }, sumOf(blobs));
     const file = shardFile(this.#shard);
     await this.#draft.writeTensors(file, tensors);
     const entry = { file, firstId: this.#ids[0]!, lastId: this.#ids.at(-1)!, records, rows };
     this.#shards.set(this.#shard, entry);
     this.#ids = [];
-    this.#offset = [0];
+    this.#rows = [];
     this.#blobs = [];
     this.#columns = new Map();
   }

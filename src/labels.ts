@@ -9,7 +9,6 @@ import { accountLabels, type LabelBytes } from './label-bytes.ts';
 import {
   BASIS_FILE,
   BLOB,
-  BLOB_OFFSET,
   checkIndex,
   checkShard,
   LABEL_PREFIX,
@@ -22,8 +21,9 @@ import type { LabelRecords } from './label-writer.ts';
 import type { Recipes } from './native.ts';
 import type { ImageSizes } from './recipe.ts';
 import { checkRecipes } from './recipe-check.ts';
+import { BLOB_BYTES, blobOffsets, idsOf, RECORD_GAP, RECORD_ROWS, rowOffsets } from './record-sizes.ts';
 import { SafetensorsFile } from './safetensors.ts';
-import { arrayOf, DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
+import { DTYPE_BYTES, type DType, elements, type TensorMap, type TensorView, tensor } from './tensor.ts';
 
 export type { LabelBytes } from './label-bytes.ts';
 export type { LabelHeader, LabelsIndex, ShardEntry, StoredPlan } from './label-format.ts';
@@ -85,8 +85,9 @@ export class LabelStore {
   }
 
   /**
-   * Opens a store: labels.json, every shard's header, record ids and offsets are read and checked; no label is.
-   * @throws {LpldError} E_DATA with details.path: a missing shard, ids outside it or falling, tensors that do not fit
+   * Opens a store: labels.json, every shard's header, record ids and sizes are read and checked; no label is.
+   * @throws {LpldError} E_DATA with details.path: a missing shard, ids outside it, sizes that do not add up, tensors that do
+   *   not fit; E_MISMATCH for a store of before the first release
    */
   static async open(artifact: Artifact): Promise<LabelStore> {
     const index = checkIndex(await artifact.readJson(LABELS_FILE), artifact.path(LABELS_FILE));
@@ -94,7 +95,7 @@ export class LabelStore {
     const shards: Shard[] = [];
     let fields: Field[] = [];
     let first = 0;
-    let payload = 0;
+    let [payload, sizes] = [0, 0]; // bytes of labels, bytes of the index
     for (const entry of index.shards) {
       const file = await SafetensorsFile.open(artifact.path(entry.file));
       try {
@@ -107,12 +108,13 @@ export class LabelStore {
         if (shards.length === 0) fields = here;
         else if (JSON.stringify(fields) !== JSON.stringify(here))
           refuse(file.path, JSON.stringify(fields), 'the tensors of every shard', JSON.stringify(here));
-        for (const name of blobs ? [...labels, BLOB] : labels) payload += file.entry(name).end - file.entry(name).begin;
-        const own = checkIds(arrayOf(await file.tensor('recordId'), 'I32'), entry, file.path);
-        const offset = await readOffset(file, 'recordOffset', entry.rows);
-        const longest = offset.findIndex((end, i) => i > 0 && end - offset[i - 1]! > index.batch);
-        if (longest > 0) refuse(file.path, `at most ${index.batch} rows`, `record ${own[longest - 1]}`, 'more');
-        const ends = blobs ? await readOffset(file, BLOB_OFFSET, file.entry(BLOB).shape[0]!) : null;
+        const bytesOf = (name: string): number => file.entry(name).end - file.entry(name).begin;
+        for (const name of blobs ? [...labels, BLOB] : labels) payload += bytesOf(name);
+        for (const name of [RECORD_GAP, RECORD_ROWS, ...(blobs ? [BLOB_BYTES] : [])]) sizes += bytesOf(name);
+        const wrong = (what: string, name: string, received: unknown) => refuse(file.path, what, name, received);
+        const own = idsOf(await file.tensor(RECORD_GAP), entry, wrong);
+        const offset = rowOffsets(await file.tensor(RECORD_ROWS), entry.rows, index.batch, wrong);
+        const ends = blobs ? blobOffsets(await file.tensor(BLOB_BYTES), bytesOf(BLOB), wrong) : null;
         if (shards.length > 0 && (shards[0]!.blobs !== null) !== blobs)
           refuse(file.path, blobs ? 'none' : 'a tensor', BLOB, 'what differs from the first shard');
         ids.push(own);
@@ -123,7 +125,7 @@ export class LabelStore {
       first += entry.records;
     }
     const basis = artifact.has(BASIS_FILE) ? await artifact.readTensors(BASIS_FILE) : {};
-    const bytes = await accountLabels(artifact, index, payload, shards[0]?.blobs != null);
+    const bytes = await accountLabels(artifact, index, { payload, index: sizes });
     return new LabelStore(artifact, index, { recordIds: joined(ids), basis, shards, fields, bytes });
   }
 
@@ -281,24 +283,6 @@ function joined(parts: readonly Int32Array[]): Int32Array {
     at += part.length;
   }
   return out;
-}
-
-function checkIds(ids: Int32Array, entry: ShardEntry, path: string): Int32Array {
-  for (const [i, id] of ids.entries())
-    if (i > 0 && id <= ids[i - 1]!) refuse(path, `an id above ${ids[i - 1]}`, 'recordId', id);
-  if (ids[0] !== entry.firstId || ids.at(-1) !== entry.lastId)
-    refuse(path, `ids ${entry.firstId} to ${entry.lastId}`, 'recordId', `${ids[0]} to ${ids.at(-1)}`);
-  return ids;
-}
-
-/** Offsets rising from 0 to `end`. */
-async function readOffset(file: SafetensorsFile, name: string, end: number): Promise<Float64Array> {
-  const offset = Float64Array.from(arrayOf(await file.tensor(name), 'I64'), Number);
-  for (const [i, at] of offset.entries())
-    if (i > 0 && at < offset[i - 1]!) refuse(file.path, `at least ${offset[i - 1]}`, name, at);
-  if (offset[0] !== 0 || offset.at(-1) !== end)
-    refuse(file.path, `0 to ${end}`, name, `${offset[0]} to ${offset.at(-1)}`);
-  return offset;
 }
 
 /** Room for the blobs of some runs, and where each record's begins: I64 [records + 1]. */

@@ -34,6 +34,29 @@ export interface NativeOps {
     },
     grads: { readonly y: TensorView; readonly mean: TensorView; readonly variance: TensorView },
   ): { y: TensorView; dx: TensorView; dResidual?: TensorView; mean?: TensorView; variance?: TensorView }; // moments F64 [G, C]
+  /** BatchNorm with the statistics of the batch, residual and activation, with the gradients of sum(y * grad). */
+  batchNormAct(
+    x: TensorView, // F32, BF16 or F64 [B, C, H, W]
+    residual: TensorView | null, // like x
+    spec: {
+      readonly weight: TensorView; // F32 [C], as the three that follow
+      readonly bias: TensorView;
+      readonly runningMean: TensorView;
+      readonly runningVar: TensorView;
+      readonly momentum: number;
+      readonly eps: number;
+      readonly relu: boolean;
+    },
+    grad: TensorView, // like x
+  ): {
+    y: TensorView;
+    dx: TensorView;
+    dWeight: TensorView;
+    dBias: TensorView;
+    runningMean: TensorView; // as moved
+    runningVar: TensorView;
+    dResidual?: TensorView;
+  };
   /** Convolution with a frozen BatchNorm folded in, residual and activation; E_INTERNAL where the CPU or dtype cannot. */
   convNormAct(
     x: TensorView, // F32 or BF16 [B, C, H, W]

@@ -3,7 +3,20 @@
 import { LpldError } from './errors.ts';
 
 /** dtype names as safetensors writes them, with the size of one element in bytes. */
-export const DTYPE_BYTES = { U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, I16: 2, I32: 4, F32: 4, I64: 8, F64: 8 } as const;
+export const DTYPE_BYTES = {
+  U8: 1,
+  I8: 1,
+  BOOL: 1,
+  F16: 2,
+  BF16: 2,
+  U16: 2,
+  I16: 2,
+  U32: 4,
+  I32: 4,
+  F32: 4,
+  I64: 8,
+  F64: 8,
+} as const;
 export type DType = keyof typeof DTYPE_BYTES;
 
 /** A dense row-major little-endian tensor. `data` holds exactly product(shape) elements; scalars have shape []. */
@@ -21,7 +34,9 @@ type ArrayOf = {
   BOOL: Uint8Array;
   F16: Uint16Array;
   BF16: Uint16Array;
+  U16: Uint16Array;
   I16: Int16Array;
+  U32: Uint32Array;
   I32: Int32Array;
   F32: Float32Array;
   I64: BigInt64Array;
@@ -33,7 +48,9 @@ const ARRAYS = {
   BOOL: Uint8Array,
   F16: Uint16Array,
   BF16: Uint16Array,
+  U16: Uint16Array,
   I16: Int16Array,
+  U32: Uint32Array,
   I32: Int32Array,
   F32: Float32Array,
   I64: BigInt64Array,

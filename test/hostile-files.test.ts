@@ -88,7 +88,7 @@ describe('torch files', () => {
 
 /** A labels.json that is good. */
 const index = {
-  format: 1,
+  format: 2,
   codec: 'dense:f16',
   recipes: 'derived',
   numClasses: 5,
@@ -120,7 +120,7 @@ describe('label stores', () => {
 
   test('2^40 records that labels.json promises are not made room for', async () => {
     const draft = await openDraft(join(scratch(), 'labels'), stage);
-    const shard = { file: 'shard-00000.safetensors', firstId: 0, lastId: 2 ** 40 - 1, records: 2 ** 40, rows: 1 };
+    const shard = { file: 'shard-00000.safetensors', firstId: 0, lastId: 2 ** 40 - 1, records: 2 ** 40, rows: 2 ** 40 };
     await draft.writeJson('labels.json', { ...index, recordsPerShard: 2 ** 41, shards: [shard] });
     const artifact = await draft.publish({});
     const path = join(artifact.dir, shard.file);

@@ -1,5 +1,5 @@
 // Label stores whose codec writes a run of bytes per record: what was written is read in any selection, a stopped process
-// is resumed, offsets of strangers are refused, and every byte is counted. No codec is needed: the store keeps bytes.
+// is resumed, sizes of strangers are refused, and every byte is counted. No codec is needed: the store keeps bytes.
 
 import { readFileSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -102,14 +102,14 @@ describe.each([
     }
   });
 
-  test('counts its blobs as payload and their offsets as index', async () => {
+  test('counts its blobs as payload and their sizes as index', async () => {
     const ids = range(20);
     const artifact = await write(join(scratch(), 'labels'), ids, rows);
     await using store = await LabelStore.open(artifact);
     const bytes = store.bytes();
     const m = ids.reduce((sum, id) => sum + rowsOf(id), 0);
     expect(bytes.payload).toBe(ids.flatMap(blobOf).length + (rows ? 4 * m : 0));
-    expect(bytes.index).toBe(4 * 20 + 2 * 8 * (20 + 3));
+    expect(bytes.index).toBe(3 * 20); // a gap, a number of rows and one of bytes, each below 256
     const disk = artifact.manifest.files.reduce((sum, file) => sum + statSync(artifact.path(file.path)).size, 0);
     expect(bytes.payload + bytes.recipes + bytes.index + bytes.basis + bytes.container).toBe(disk);
   });
@@ -149,31 +149,27 @@ describe('refusals', () => {
     await draft.writeTensors('shard-00001.safetensors', tensors);
     return draft.publish(null);
   }
-  const offsets = (change: (at: BigInt64Array) => void) => (tensors: TensorMap) => {
-    const at = arrayOf(tensors.blobOffset!, 'I64').slice();
-    change(at);
-    tensors.blobOffset = tensor('I64', [at.length], at);
+  const sizes = (dtype: 'U8' | 'U16' | 'U32', values: readonly number[]) => (tensors: TensorMap) => {
+    const array = { U8: Uint8Array, U16: Uint16Array, U32: Uint32Array }[dtype].from(values);
+    tensors.blobBytes = tensor(dtype, [values.length], array);
   };
-  const at = (i: number, value: bigint) => offsets((all) => all.fill(value, i, i + 1));
+  const good = range(20)
+    .slice(8, 16)
+    .map((id) => blobOf(id).length);
+  const with1 = (at: number, value: number) => good.map((size, i) => (i === at ? value : size));
 
   test.each<[string, (tensors: TensorMap) => void, RegExp]>([
-    ['a first offset past 0', at(0, 1n), /blobOffset/],
-    ['a negative offset', at(1, -1n), /blobOffset/],
-    ['falling offsets', at(3, 0n), /blobOffset/],
-    ['an offset past the end', at(4, 1n << 40n), /blobOffset/],
-    ['an end past the blobs', at(8, 1n << 40n), /blobOffset/],
-    ['an end that no double holds', at(8, (1n << 53n) + 1n), /blobOffset/],
-    [
-      'one offset too few',
-      (t) => Object.assign(t, { blobOffset: tensor('I64', [8], new BigInt64Array(8)) }),
-      /I64 \[9\]/,
-    ],
-    ['no offsets', (t) => Reflect.deleteProperty(t, 'blobOffset'), /blobOffset/],
-    ['offsets without blobs', (t) => Reflect.deleteProperty(t, 'blob'), /blobOffset/],
+    ['a record of a byte more', sizes('U8', with1(0, good[0]! + 1)), /bytes in all for blobBytes/],
+    ['a record of a byte less', sizes('U8', with1(0, good[0]! - 1)), /bytes in all for blobBytes/],
+    ['sizes that add up past 2^32', sizes('U32', new Array(8).fill(2 ** 32 - 1)), /blobBytes but received 34359738360/],
+    ['one size too few', sizes('U8', good.slice(1)), /U8, U16, U32 \[8\] for blobBytes but received "U8 \[7\]"/],
+    ['signed sizes', (t) => Object.assign(t, { blobBytes: tensor('I8', [8], Int8Array.from(good)) }), /"I8 \[8\]"/],
+    ['no sizes', (t) => Reflect.deleteProperty(t, 'blobBytes'), /blobBytes but received "none"/],
+    ['sizes without blobs', (t) => Reflect.deleteProperty(t, 'blob'), /blobBytes/],
     ['blobs of another dtype', (t) => Object.assign(t, { blob: tensor('I32', [1], new Int32Array(1)) }), /U8/],
     [
       'no blobs in one shard of several',
-      (t) => ['blob', 'blobOffset'].map((name) => Reflect.deleteProperty(t, name)),
+      (t) => ['blob', 'blobBytes'].map((name) => Reflect.deleteProperty(t, name)),
       /first shard/,
     ],
   ])('a shard with %s is E_DATA', async (_, change, message) => {

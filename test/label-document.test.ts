@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { type Artifact, openDraft } from '../src/artifact.ts';
 import { RECIPE_FIELDS, RECIPE_NAMES } from '../src/label-format.ts';
 import { type LabelHeader, type LabelRecords, LabelStore, LabelWriter } from '../src/labels.ts';
+import { SIZE_DTYPES } from '../src/record-sizes.ts';
 import { readHeader } from '../src/safetensors.ts';
 import { METRICS } from '../src/stages/prune-metric.ts';
 import { arrayOf, type TensorMap, tensor } from '../src/tensor.ts';
@@ -125,10 +126,15 @@ test('the tensors of a shard are those of the table', async () => {
   const artifact = await write(join(scratch(), 'labels'), { ...EXAMPLE, recipes: 'explicit' }, records);
   const { tensors } = await readHeader(artifact.path('shard-00000.safetensors'));
   const letters: Readonly<Record<number, string>> = { 2: 'R', 3: '3', 4: '4', 9: 'M', 7: 'bytes' };
-  const shapeOf = (name: string, shape: readonly number[]): string =>
-    name.endsWith('Offset') ? '[R+1]' : `[${shape.map((n) => letters[n]).join(', ')}]`;
-  const seen = new Map([...tensors].map(([name, { dtype, shape }]) => [name, `${dtype} ${shapeOf(name, shape)}`]));
+  const sizes = ['recordGap', 'recordRows', 'blobBytes'];
+  const shown = (name: string, { dtype, shape }: { dtype: string; shape: readonly number[] }): string =>
+    `${sizes.includes(name) ? 'size' : dtype} [${shape.map((n) => letters[n]).join(', ')}]`;
+  const seen = new Map([...tensors].map(([name, entry]) => [name, shown(name, entry)]));
   expect(Object.fromEntries(documented)).toEqual(Object.fromEntries(seen));
+  expect(section('Tensors of a shard')).toContain(
+    `A *size* is ${SIZE_DTYPES.join(', ').replace(/, (\w+)$/, ' or $1')},`,
+  );
+  for (const name of sizes) expect(SIZE_DTYPES).toContain(tensors.get(name)!.dtype);
   for (const name of RECIPE_NAMES) expect(documented.get(name)).toContain(RECIPE_FIELDS[name].dtype);
 });
 

@@ -41,7 +41,8 @@ const WIDTH: Record<Field, number> = {
 /** Writes values into row 1 of record 11, of the second shard. */
 const put = (tensors: TensorMap, field: Field, values: readonly number[]): void => {
   const view = tensors[field]!;
-  const row = Number(arrayOf(tensors.recordOffset!, 'I64')[11 - RECORDS_PER_SHARD]) + 1;
+  const before = arrayOf(tensors.recordRows!, 'U8').subarray(0, 11 - RECORDS_PER_SHARD);
+  const row = before.reduce((sum, rows) => sum + rows, 0) + 1;
   const at = row * WIDTH[field];
   if (view.dtype === 'F32') arrayOf(view, 'F32').set(values, at);
   else if (view.dtype === 'U8') arrayOf(view, 'U8').set(values, at);

@@ -14,6 +14,7 @@ namespace lpld {
 namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kLeast = size_t{128} << 10;  // smaller ones glibc keeps by itself
+constexpr size_t kSpare = size_t{64} << 20;   // may be kept besides, however little is in use
 constexpr size_t kGrain = size_t{64} << 10;   // sizes are whole multiples; what is beyond a huge page takes small ones
 
 struct Block {
@@ -82,7 +83,7 @@ class HostAllocator final : public c10::Allocator {
       kept_.erase(best);
       ++reused_;
     } else {
-      const size_t most = std::max(most_, used_ + size), limit = most + most / 4;
+      const size_t most = std::max(most_, used_ + size), limit = most + std::max(most / 4, kSpare);
       drop_to(limit - std::min(limit, used_ + size));
       block.data = make(size);
       ++fresh_;

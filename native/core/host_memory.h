@@ -3,7 +3,7 @@
 // again; glibc hands such blocks back to the system, which zeroes 4 KiB page after page the next time (measured: a tenth to a
 // fifth of an iteration of synthesis). Here blocks from 128 KiB on are kept for the next tensor of about their size, and those from 2 MiB on
 // lie on huge pages where the system grants them. Blocks in use and kept ones together stay within 5/4 of the most that was
-// in use; smaller tensors are LibTorch's own allocator's. Light: no torch header.
+// in use, or 64 MiB above it if that is more; smaller tensors are LibTorch's own allocator's. Light: no torch header.
 #include <cstdint>
 
 namespace lpld {

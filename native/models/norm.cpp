@@ -4,6 +4,7 @@
 // and moves nothing.
 #include "core/aten.h"
 #include "models/model.h"
+#include "ops/batch_norm_act.h"
 #include "ops/conv_norm_act.h"
 #include "ops/norm_act.h"
 
@@ -43,12 +44,9 @@ at::Tensor Pass::norm(const BatchNorm& norm, const at::Tensor& x, Tail tail) con
   const bool moving = mode_ == Mode::Training;
   if (moving) at::Tensor(norm.batches).add_(1);
   const at::Tensor nowhere;  // for the running statistics of a pass that moves none
-  at::Tensor y = at::batch_norm(x, norm.weight, norm.bias, moving ? norm.running_mean : nowhere,
-                                moving ? norm.running_var : nowhere, /*training=*/true, kBatchNormMomentum,
-                                kBatchNormEps, /*cudnn_enabled=*/true);
-  if (tail.residual != nullptr) y.add_(*tail.residual);  // in place: the backward of batch_norm needs its input only
-  if (tail.act == Act::Relu) y.relu_();
-  return y;
+  return batch_norm_act({x, tail.residual != nullptr ? *tail.residual : at::Tensor(), norm.weight, norm.bias,
+                         moving ? norm.running_mean : nowhere, moving ? norm.running_var : nowhere, kBatchNormMomentum,
+                         kBatchNormEps, tail.act == Act::Relu});
 }
 
 }  // namespace lpld

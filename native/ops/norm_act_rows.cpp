@@ -93,6 +93,60 @@ __attribute__((always_inline)) inline void backward(const NormBackwardRows& r) {
     r.relu ? backward_rows<T, false, true>(r) : backward_rows<T, false, false>(r);
 }
 
+LPLD_INLINE void add_up(const float* scratch, int64_t channels, double* first, double* second) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < channels; ++c) {
+    first[c] += double(scratch[c]);
+    second[c] += double(scratch[channels + c]);
+  }
+}
+
+template <class T>
+LPLD_INLINE void moment_rows(const NormMomentRows& r) {
+  const int64_t channels = r.channels;
+  const T* __restrict x = static_cast<const T*>(r.x);
+  const float* __restrict center = r.center;
+  float* __restrict sums = r.scratch;
+  float* __restrict squares = r.scratch + channels;
+  std::memset(r.scratch, 0, sizeof(float) * size_t(2 * channels));
+  for (int64_t p = 0; p < r.pixels; ++p, x += channels)
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) {
+      const float centred = load_value(x + c) - center[c];
+      sums[c] += centred;
+      squares[c] += centred * centred;
+    }
+  add_up(r.scratch, channels, r.sums, r.squares);
+}
+
+template <class T, bool kRelu>
+LPLD_INLINE void gradient_sum_rows(const NormGradientSumRows& r) {
+  const int64_t channels = r.channels;
+  const T* __restrict dy = static_cast<const T*>(r.dy);
+  const T* __restrict x = static_cast<const T*>(r.x);
+  const T* __restrict y = static_cast<const T*>(r.y);
+  const float* __restrict center = r.center;
+  float* __restrict sums = r.scratch;
+  float* __restrict products = r.scratch + channels;
+  std::memset(r.scratch, 0, sizeof(float) * size_t(2 * channels));
+  for (int64_t p = 0; p < r.pixels; ++p, dy += channels, x += channels) {
+#pragma GCC ivdep
+    for (int64_t c = 0; c < channels; ++c) {
+      float grad = load_value(dy + c);
+      if (kRelu) grad = relu_gradient(load_value(y + c), grad);
+      sums[c] += grad;
+      products[c] += grad * (load_value(x + c) - center[c]);
+    }
+    if (kRelu) y += channels;
+  }
+  add_up(r.scratch, channels, r.sums, r.products);
+}
+
+template <class T>
+LPLD_INLINE void gradient_sums(const NormGradientSumRows& r) {
+  r.y != nullptr ? gradient_sum_rows<T, true>(r) : gradient_sum_rows<T, false>(r);
+}
+
 }  // namespace
 
 // Measured, one thread: AVX-512 earns bf16 1.1 ms against 7.0 ms of SSE2 at [20, 64, 64, 64]; f32 is bound by memory and no
@@ -101,5 +155,9 @@ LPLD_AVX2 void norm_forward_rows_f32(const NormForwardRows& rows) { forward<floa
 LPLD_WIDE void norm_forward_rows_bf16(const NormForwardRows& rows) { forward<uint16_t>(rows); }
 LPLD_AVX2 void norm_backward_rows_f32(const NormBackwardRows& rows) { backward<float>(rows); }
 LPLD_WIDE void norm_backward_rows_bf16(const NormBackwardRows& rows) { backward<uint16_t>(rows); }
+LPLD_WIDE void norm_moment_rows_f32(const NormMomentRows& rows) { moment_rows<float>(rows); }
+LPLD_WIDE void norm_moment_rows_bf16(const NormMomentRows& rows) { moment_rows<uint16_t>(rows); }
+LPLD_WIDE void norm_gradient_sum_rows_f32(const NormGradientSumRows& rows) { gradient_sums<float>(rows); }
+LPLD_WIDE void norm_gradient_sum_rows_bf16(const NormGradientSumRows& rows) { gradient_sums<uint16_t>(rows); }
 
 }  // namespace lpld

@@ -1,5 +1,5 @@
 #pragma once
-// The inner loops of norm_act over `pixels` consecutive positions of C channels each (channels-last), for float and for
+// The inner loops of norm_act and batch_norm_act over `pixels` consecutive positions of C channels each (channels-last), for float and for
 // bfloat16 held as its 16 bits. Plain C++, compiled for several instruction sets and chosen at load time.
 #include <cstdint>
 
@@ -29,5 +29,27 @@ struct NormBackwardRows {
 };
 void norm_backward_rows_f32(const NormBackwardRows& rows);
 void norm_backward_rows_bf16(const NormBackwardRows& rows);
+
+// sums[c] += x - center, squares[c] += (x - center)^2.
+struct NormMomentRows {
+  const void* x;
+  const float* center;     // [C]
+  double *sums, *squares;  // [C]
+  float* scratch;          // [2 C]
+  int64_t pixels, channels;
+};
+void norm_moment_rows_f32(const NormMomentRows& rows);
+void norm_moment_rows_bf16(const NormMomentRows& rows);
+
+// With g = dy * act': sums[c] += g, products[c] += g * (x - center).
+struct NormGradientSumRows {
+  const void *dy, *x, *y;   // y is null without ReLU
+  const float* center;      // [C]
+  double *sums, *products;  // [C]
+  float* scratch;           // [2 C]
+  int64_t pixels, channels;
+};
+void norm_gradient_sum_rows_f32(const NormGradientSumRows& rows);
+void norm_gradient_sum_rows_bf16(const NormGradientSumRows& rows);
 
 }  // namespace lpld

@@ -1,11 +1,11 @@
 #include "ops/winograd_conv.h"
 
 #include <ATen/native/CPUBlas.h>
-#include <ATen/ops/convolution_backward.h>
 
 #include "core/aten.h"
 #include "core/device.h"
 #include "ops/winograd_tiles.h"
+#include "ops/winograd_weight_gradient.h"
 
 namespace lpld {
 
@@ -149,11 +149,7 @@ struct WinogradFunction : torch::autograd::Function<WinogradFunction> {
         turned = winograd_gradient_weights(weight, grad.scalar_type(), context->saved_data["tile"].toInt());
       out[0] = winograd_conv(grad, turned, {});
     }
-    if (context->saved_data["learns"].toBool())
-      out[1] = std::get<1>(at::convolution_backward(grad, x, weight.to(x.scalar_type()), at::OptionalIntArrayRef(),
-                                                    {1, 1}, {1, 1}, {1, 1}, /*transposed=*/false, {0, 0}, /*groups=*/1,
-                                                    {false, true, false}))
-                   .to(weight.scalar_type());
+    if (context->saved_data["learns"].toBool()) out[1] = winograd_weight_gradient(x, grad).to(weight.scalar_type());
     if (context->saved_data["biased"].toBool()) out[2] = grad.sum({0, 2, 3}, /*keepdim=*/false, at::kFloat);
     return out;
   }

@@ -9,7 +9,7 @@
 //             2e-6; bfloat16 F(2x2) 4e-3 (direct 2e-3: points and weights are both rounded). F(4x4) in bfloat16 would be
 //             2.6e-2 and is refused. NaN and infinities leave nothing finite near them. An answer depends on nothing
 //             outside its own image.
-//   gradient  by the overload that takes a weight: to x by Winograd's filtering too, to weight and bias by ATen; not twice
+//   gradient  by the overload that takes a weight: to x and to the weight by Winograd's filtering too; not twice
 //   throws    E_INTERNAL on shapes, and where LibTorch cannot multiply blocks of the dtype on this CPU
 //   source    Winograd 1980; Lavin and Gray 2016, section 4.1
 //   tested    test/ops/winograd-conv.test.ts against float64 loops, gradient included

@@ -3,7 +3,7 @@
 
 import { damage, damageJson, once, pick } from './mutate.mjs';
 
-const BYTES = { U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, I16: 2, I32: 4, F32: 4, I64: 8, F64: 8 };
+const BYTES = { U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, U16: 2, I16: 2, U32: 4, I32: 4, F32: 4, I64: 8, F64: 8 };
 const NAMES = [
   '__proto__',
   'constructor',
@@ -11,12 +11,26 @@ const NAMES = [
   'label.',
   'label.logits',
   'blob',
-  'blobOffset',
-  'recordId',
+  'blobBytes',
+  'recordGap',
+  'recordRows',
   '\u0000',
   'é',
 ];
-const VALUES = [0n, 1n, -1n, 2n, 255n, 2n ** 15n, 2n ** 31n - 1n, -(2n ** 31n), 2n ** 53n, 2n ** 62n, -(2n ** 63n)];
+const VALUES = [
+  0n,
+  1n,
+  -1n,
+  2n,
+  255n,
+  256n,
+  2n ** 15n,
+  2n ** 31n - 1n,
+  -(2n ** 31n),
+  2n ** 53n,
+  2n ** 62n,
+  -(2n ** 63n),
+];
 
 /** Names, entries and bytes of a file that is known to be good. */
 export function parse(file) {
@@ -112,11 +126,23 @@ function poke(tensor, roll) {
   return { ...tensor, data };
 }
 
+/** The same unsigned integers in a wider dtype, then some of them odd. */
+function widen(tensor, roll) {
+  const from = BYTES[tensor.dtype];
+  const dtype = pick(roll, ['U16', 'U32']);
+  const to = BYTES[dtype];
+  if (!['U8', 'U16', 'U32'].includes(tensor.dtype) || to <= from) return poke(tensor, roll);
+  const data = new Uint8Array((tensor.data.length / from) * to);
+  for (const [at, byte] of tensor.data.entries()) data[Math.floor(at / from) * to + (at % from)] = byte;
+  const wide = { ...tensor, dtype, data };
+  return once(roll, 2) ? wide : poke(wide, roll);
+}
+
 function rewrite(list, roll) {
   const at = roll(list.length);
   const tensor = list[at];
   const out = [...list];
-  switch (roll(10)) {
+  switch (roll(11)) {
     case 0:
     case 1:
       out[at] = reshape(tensor, roll);
@@ -144,6 +170,9 @@ function rewrite(list, roll) {
       ];
       return out;
     }
+    case 7:
+      out[at] = widen(tensor, roll);
+      return out;
     default:
       out[at] = poke(tensor, roll);
       return out;

@@ -7,7 +7,7 @@ import { textTable } from '../report/table.ts';
 const PARTS: Readonly<Record<keyof LabelInspection['bytes'], string>> = {
   payload: "the codec's tensors and blobs",
   recipes: 'stored Recipes; 0 where they are derived',
-  index: 'record ids and offsets',
+  index: 'record ids and sizes',
   basis: 'what the codec stored once',
   container: 'headers, labels.json and other files',
   file: 'all files',

@@ -1,4 +1,4 @@
-// `inspect`: what an artifact or a run folder holds. Reads manifests, and of label stores ids and offsets, so that every
+// `inspect`: what an artifact or a run folder holds. Reads manifests, and of label stores ids and sizes, so that every
 // byte is told by its purpose; with --verify every byte is hashed again.
 
 import { existsSync } from 'node:fs';

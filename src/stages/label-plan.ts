@@ -81,6 +81,6 @@ export function planOfStore(store: LabelStore): LabelPlan {
   const { kept: _, ...counts } = ofFile(store, () => planCounts({ ...made, keep: 'prefix', pruneRatio: 0 }));
   const last = recordIds.at(-1);
   if (last === undefined || last >= counts.fullRecords)
-    refuse(store, `an id below ${counts.fullRecords}`, 'recordId', last);
+    refuse(store, `an id below ${counts.fullRecords}`, 'the last record', last);
   return { ...counts, pruneRatio: made.pruneRatio, keep: made.keep, recordIds };
 }

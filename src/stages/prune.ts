@@ -73,7 +73,7 @@ function readerOf(store: LabelStore): (recordIds: Int32Array) => Promise<LabelRe
 
 export const prune: Stage = {
   name: 'prune',
-  version: 2,
+  version: 3,
   summary: 'keep a part of the labels, the pool students draw from, or store them with another codec',
   examples: [
     ['the part of the labels that the config keeps', 'prune --config quickstart --labels d/labels --out d/pool'],

@@ -71,7 +71,7 @@ function labelHeader(
 
 export const relabel: Stage = {
   name: 'relabel',
-  version: 3,
+  version: 4,
   summary: "store the teacher's answers to augmented views of the images",
   examples: [
     ['labels of every epoch', 'relabel --config quickstart --teacher d/squeeze --images d/images --out d/labels'],

@@ -89,6 +89,11 @@ export const LABEL_REFUSALS: Refusal[] = [
     'E_MISMATCH',
     () => decode({ ...two(), recordIds: i32([2], [0, 1]) }, { tensors: rows, blobs: null }),
   ],
+  [
+    'logits in a dtype of sizes',
+    'E_MISMATCH',
+    () => decode(two(), { tensors: { logits: tensor('U16', [2, 3], new Uint16Array(6)) }, blobs: null }),
+  ],
   ['fewer blob offsets', 'E_MISMATCH', () => decode(two(), { tensors: rows, blobs: blob([0]) })],
   ['blob offsets past the end', 'E_MISMATCH', () => decode(two(), { tensors: rows, blobs: blob([0, 3]) })],
   ['a partner outside the record', 'E_DATA', () => decode(two({ mixIndex: [0, 2] }), { tensors: rows, blobs: null })],

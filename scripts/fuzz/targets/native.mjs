@@ -4,7 +4,7 @@
 import { once, pick } from '../mutate.mjs';
 import { CLASSES, EXECUTION, labelsOf, openRoom, quiet, SIZE } from '../stores.mjs';
 
-const BYTES = { U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, I16: 2, I32: 4, F32: 4, I64: 8, F64: 8 };
+const BYTES = { U8: 1, I8: 1, BOOL: 1, F16: 2, BF16: 2, U16: 2, I16: 2, U32: 4, I32: 4, F32: 4, I64: 8, F64: 8 };
 const NUMBERS = [
   0,
   1,

@@ -32,6 +32,7 @@ export async function open({ load, dir }) {
       m: view('I16', [2], 4),
     },
     { only: view('I8', [7], 7) },
+    { 'a.size': view('U16', [3], 6), 'b.size': view('U32', [2], 8) },
   ]) {
     await writeSafetensors(path, tensors, { arch: 'convnet', note: 'é"\\' });
     seeds.push(new Uint8Array(await readFile(path)));

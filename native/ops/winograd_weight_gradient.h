@@ -1,0 +1,19 @@
+#pragma once
+// winograd_weight_gradient: the gradient of winograd_conv to its weight, by the same filtering turned around: 16
+// multiplications where the plain sum takes 36, over tiles of 2 x 2 outputs.
+//   x         [B, C, H, W] float or bfloat16, channels-last (else it is made so); C a multiple of 64
+//   grad      [B, O, H, W] like x, of the answer; O a multiple of 64
+//   returns   float [O, C, 3, 3], channels-last; padding 1, stride 1
+//   rounding  float 1e-6 of the whole at most; bfloat16 rounds the points, not the sums: 4e-3 (direct: 2e-3, its answer
+//             being bfloat16)
+//   order     of sums: a matter of shapes and threads alone
+//   throws    E_INTERNAL on shapes
+//   source    Lavin and Gray 2016, section 4.1
+//   tested    test/ops/winograd-conv.test.ts against float64 loops
+#include <ATen/core/Tensor.h>
+
+namespace lpld {
+
+at::Tensor winograd_weight_gradient(const at::Tensor& x, const at::Tensor& grad);
+
+}  // namespace lpld
