@@ -15,6 +15,9 @@ takes its default; an unknown key is an error that names the nearest known one. 
 On the command line any key is \`--set section.key=value\`. The keys of a stage's own section are also flags of that
 stage's command, in kebab case: \`synthesize.cropScale\` is \`lpld-native synthesize --crop-scale 0.5,1\`. \`--seed\` and
 \`--precision\` work for every command. \`lpld-native presets show <name>\` prints a preset with all defaults filled in.
+
+A key given on the command line that the config then does not read (\`prune.metric\` without \`prune.keep: metric\`,
+\`squeeze.epochs\` with \`squeeze.weights\`) is refused; a file may name every key.
 `;
 
 const shown = (value) => {

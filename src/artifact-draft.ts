@@ -19,10 +19,10 @@ import {
   stageKey,
 } from './artifact.ts';
 import { fileError, guarded, syncFolder, syncParent, writeFileAtomic } from './atomic-file.ts';
-import { begunIn, type Discarding, JOURNAL_FILE, KEY_FILE, whyDiscarded } from './begun.ts';
+import { begunIn, JOURNAL_FILE, KEY_FILE, whyDiscarded } from './begun.ts';
 import { canonicalJson, prettyJson } from './canonical-json.ts';
 import { expected, LpldError } from './errors.ts';
-import { adviceWithoutManifest } from './folder-kind.ts';
+import { finishedIn, type Replacing, whyReplaced } from './finished.ts';
 import { appendJournal, type JournalLine, readJournal, sweep, writeJournal } from './journal.ts';
 import { mergeNotes } from './notes.ts';
 import { parseSafetensors, readSafetensors, safetensorsChunks } from './safetensors.ts';
@@ -35,28 +35,6 @@ function decidingOf({ stage, stageVersion, config, inputs, deviceClass, precisio
   return { stage, stageVersion, config, inputs, deviceClass, precision };
 }
 
-/** A finished artifact of the same stage or nothing (or an empty folder) may be replaced; all else is somebody's data. */
-async function checkReplaceable(finalDir: string, stage: string): Promise<void> {
-  const names = await readdir(finalDir).catch((e: { code?: string }): string[] => {
-    if (e.code === 'ENOENT') return [];
-    throw fileError(e, finalDir);
-  });
-  if (names.length > 0 && !names.includes(MANIFEST)) {
-    const what = 'a new folder or an artifact to replace';
-    const likely = adviceWithoutManifest(finalDir, 'run this command again');
-    const advice = likely ?? 'it holds other files: choose another folder';
-    const message = expected(what, 'the artifact folder', finalDir, advice);
-    throw new LpldError('E_CONFIG', message, { path: finalDir });
-  }
-  const found = names.length === 0 ? null : await readJsonFile<Manifest>(join(finalDir, MANIFEST)).catch(() => null);
-  if (typeof found?.stage === 'string' && found.stage !== stage) {
-    const message = expected(`a new folder or one of ${stage}`, 'the artifact folder', finalDir);
-    throw new LpldError('E_CONFIG', `${message}\nit holds what ${found.stage} made: choose another folder`, {
-      path: finalDir,
-    });
-  }
-}
-
 /** Made by openDraft. Writes may run side by side as long as each file has one writer. */
 export class ArtifactDraft {
   readonly finalDir: string;
@@ -64,8 +42,10 @@ export class ArtifactDraft {
   readonly key: string;
   /** Whether an interrupted run of the same key was taken up. */
   readonly resumed: boolean;
-  /** Why nothing was lost by discarding an interrupted run of another key; null where none was. */
+  /** Why an interrupted run of another key was discarded; null where none was. */
   readonly discarded: string | null;
+  /** Why the finished artifact of another key gives way to this one when it is published; null where none stands. */
+  readonly replaces: string | null;
   readonly #header: StageHeader;
   readonly #files: Map<string, FileEntry>;
   #notes: Record<string, unknown>;
@@ -76,6 +56,7 @@ export class ArtifactDraft {
     finalDir: string,
     header: StageHeader,
     found: { files: Map<string, FileEntry>; notes: unknown } | string | null,
+    replaces: string | null,
   ) {
     const whole = typeof found === 'string' ? null : found;
     this.finalDir = finalDir;
@@ -83,6 +64,7 @@ export class ArtifactDraft {
     this.key = stageKey(header);
     this.resumed = whole !== null;
     this.discarded = typeof found === 'string' ? found : null;
+    this.replaces = replaces;
     this.#header = header;
     this.#files = whole?.files ?? new Map();
     this.#notes = (whole?.notes as Record<string, unknown> | null | undefined) ?? {};
@@ -199,7 +181,7 @@ export class ArtifactDraft {
    */
   async publish(summary: unknown): Promise<Artifact> {
     this.#checkOpen();
-    await checkReplaceable(this.finalDir, this.#header.stage);
+    await finishedIn(this.finalDir, this.#header.stage);
     const manifest: Manifest = { format: 1, ...decidingOf(this.#header), key: this.key, summary, files: this.files };
     await this.note({});
     await writeFileAtomic(join(this.dir, MANIFEST), [encode(prettyJson(manifest))]);
@@ -260,20 +242,18 @@ export class ArtifactDraft {
 
 /**
  * Opens the draft of an artifact. An interrupted draft of the same key is resumed: its journalled files and saved state
- * are there, everything else is deleted. A draft of another key is discarded if nothing is lost by that.
+ * are there, everything else is deleted. A draft of another key is discarded if nothing is lost by that, or if the user
+ * says so; a finished artifact of another key is replaced on that word only.
  *
  * @param finalDir - where the artifact will stand; work happens in `<finalDir>.partial`
- * @param discarding - what is told of, and allowed with, a draft of another key
- * @throws {LpldError} E_CONFIG if finalDir holds something else than an artifact of this stage, or work of another key was
- *   begun there; E_DEVICE if it cannot be written
+ * @param replacing - what is allowed with work of another key, finished or begun
+ * @throws {LpldError} E_CONFIG if finalDir holds something else than an artifact of this stage, or work of another key
+ *   stands or was begun there; E_DEVICE if it cannot be written
  */
-export async function openDraft(
-  given: string,
-  header: StageHeader,
-  discarding: Discarding = {},
-): Promise<ArtifactDraft> {
+export async function openDraft(given: string, header: StageHeader, replacing: Replacing = {}): Promise<ArtifactDraft> {
   const finalDir = given.replace(/(?<=.)\/+$/, ''); // a final slash would put the draft inside
-  await checkReplaceable(finalDir, header.stage);
+  const finished = await finishedIn(finalDir, header.stage);
+  const replaces = finished === null ? null : whyReplaced(finalDir, finished, header, replacing);
   const dir = `${finalDir}.partial`;
   const journal = join(dir, DRAFT, JOURNAL_FILE);
   const begun = await begunIn(dir);
@@ -283,9 +263,9 @@ export async function openDraft(
     await sweep(dir, files);
     await writeJournal(journal, [...files.values()]);
     const notes = await readJsonFile<unknown>(join(dir, RUN)).catch(() => null);
-    return new ArtifactDraft(finalDir, header, { files, notes });
+    return new ArtifactDraft(finalDir, header, { files, notes }, replaces);
   }
-  const discarded = begun === null ? null : await whyDiscarded(dir, begun, header, discarding);
+  const discarded = begun === null ? null : await whyDiscarded(dir, begun, header, replacing);
   await guarded(dir, async () => {
     await rm(dir, { recursive: true, force: true });
     await mkdir(join(dir, DRAFT), { recursive: true });
@@ -293,5 +273,5 @@ export async function openDraft(
   await writeFileAtomic(join(dir, DRAFT, KEY_FILE), [encode(prettyJson({ key, ...decidingOf(header) }))]);
   await syncFolder(join(dir, DRAFT));
   await syncParent(dir);
-  return new ArtifactDraft(finalDir, header, discarded);
+  return new ArtifactDraft(finalDir, header, discarded, replaces);
 }

@@ -1,26 +1,19 @@
 // What stands unfinished where an artifact shall be made, and whether it may be thrown away for one of another key. What
 // took time never is unasked: it goes on under the key it was begun with, so the user has to choose. Nothing is lost by
 // discarding a draft that holds no whole file and no saved tensors, or one made from an artifact that was itself remade in
-// its place: no command can go on with that.
+// its place: no command can go on with that. What stands finished there is finished.ts.
 
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DRAFT, readJsonFile, type StageHeader } from './artifact.ts';
-import { changesTold, differingKeys } from './differences.ts';
+import { otherwise, remadeRoles } from './differences.ts';
 import { LpldError } from './errors.ts';
+import type { Replacing } from './finished.ts';
 import { readJournal } from './journal.ts';
 import { readHeader } from './safetensors.ts';
 
 export const KEY_FILE = 'key.json';
 export const JOURNAL_FILE = 'journal.jsonl';
-
-/** What a draft of another key meets. */
-export interface Discarding {
-  /** How to discard what was begun, for the user; by default the folder is to be removed. */
-  readonly advice?: string;
-  /** Roles whose artifact stands where the one before stood, which is no more. */
-  readonly remade?: readonly string[];
-}
 
 /** A draft as it lies there. */
 export interface Begun {
@@ -50,24 +43,6 @@ export async function begunIn(dir: string): Promise<Begun | null> {
   return { key: typeof header.key === 'string' ? header.key : null, header, inputs: Object.fromEntries(ids) };
 }
 
-/** What decides an artifact, under the names people know it by. */
-function factsOf(header: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { stage, stageVersion, deviceClass, config, inputs, precision } = header;
-  const ids = Object.entries(Object(inputs ?? {}) as object).map(([role, id]) => [role, String(id).slice(0, 12)]);
-  const facts = { ...(config as object), 'version of the stage': stageVersion, 'device class': deviceClass };
-  return { stage, ...facts, precision, ...Object.fromEntries(ids.map(([role, id]) => [`id of ${role}`, id])) };
-}
-
-/** In what a draft was begun otherwise, as keys and in words. */
-function otherwise(before: Begun['header'], now: StageHeader): { keys: string[]; words: string } {
-  const unknown = { keys: [], words: 'with what is not recorded' }; // by an early version, or the record is damaged
-  if (before.config === undefined) return unknown;
-  const [a, b] = [factsOf(before), factsOf({ ...now })];
-  const all = differingKeys(a, b);
-  const keys = all.filter((key) => key !== 'precision' || !all.some((one) => one.endsWith('.precision')));
-  return keys.length === 0 ? unknown : { keys, words: changesTold(a, b, keys) };
-}
-
 /**
  * Whether a draft of another key may be discarded.
  *
@@ -79,18 +54,18 @@ export async function whyDiscarded(
   dir: string,
   begun: Begun,
   header: StageHeader,
-  discarding: Discarding = {},
+  replacing: Replacing = {},
 ): Promise<string> {
   if (!(await isWorth(dir))) return 'it held nothing yet';
-  const replaced = (role: string): boolean =>
-    Object.hasOwn(begun.inputs, role) && begun.inputs[role] !== header.inputs[role];
-  const gone = (discarding.remade ?? []).filter(replaced);
+  const gone = remadeRoles(begun.inputs, header.inputs, replacing.remade ?? []);
   if (gone.length > 0) return `the ${gone.join(' and ')} it was made from was made anew`;
-  const { keys, words } = otherwise(begun.header, header);
-  const { advice = 'to discard it, remove that folder; or choose another --out' } = discarding;
+  if (replacing.replace === true) return 'as asked';
+  const { keys, words, device } = otherwise(begun.header, header);
+  const { flag = '--replace' } = replacing;
+  const same = device === null ? 'run the command it was begun with' : `give --device ${device}`;
   throw new LpldError(
     'E_CONFIG',
-    `the unfinished ${dir} was begun otherwise: ${words}\nto go on with it, run the command it was begun with; ${advice}`,
+    `the unfinished ${dir} was begun otherwise: ${words}\nto go on with it, ${same}; ${flag} discards it; or choose another --out`,
     { path: dir, keys },
   );
 }

@@ -17,6 +17,7 @@ import { relabelOptions } from './stages/relabel.ts';
 import { squeezeOptions } from './stages/squeeze.ts';
 import { synthesizeOptions } from './stages/synthesize.ts';
 import { trainOptions } from './stages/train.ts';
+import { checkRead } from './unread.ts';
 
 export { datasetOptions } from './datasets/options.ts';
 
@@ -137,28 +138,38 @@ function readSource(source: string): { values: Plain; folder: string | null; pat
   return { values, folder: named ? null : dirname(path), path };
 }
 
+/** Options that name files or folders. */
+const PATHS = [
+  ['dataset', 'path'],
+  ['squeeze', 'weights'],
+  ['relabel', 'ensemble'],
+] as const;
+
 /**
  * Reads a preset or a config file, applies overrides and fills every default.
  *
  * @param source - name of a preset, or path of a .yaml or .json file; paths inside it are relative to it
  * @param overrides - dotted keys, e.g. {'synthesize.iterations': 500}
- * @throws {LpldError} E_CONFIG: no such preset or file, not YAML, an unknown key (with the nearest), a value out of range
+ * @throws {LpldError} E_CONFIG: no such preset or file, not YAML, an unknown key (with the nearest), a value out of range,
+ *   an override that this config does not read
  */
 export function loadConfig(source: string, overrides: Readonly<Record<string, unknown>> = {}): Config {
   const { values, folder, path } = readSource(source);
-  if (folder !== null)
-    for (const key of [
-      ['dataset', 'path'],
-      ['squeeze', 'weights'],
-    ] as const) {
-      const section = values[key[0]];
-      const value = isPlain(section) ? section[key[1]] : undefined;
-      if (typeof value === 'string' && value !== '' && !isAbsolute(value))
-        (section as Plain)[key[1]] = join(folder, value);
+  if (folder !== null) {
+    const beside = (value: unknown): unknown =>
+      typeof value === 'string' && value !== '' && !isAbsolute(value) ? join(folder, value) : value;
+    for (const [name, key] of PATHS) {
+      const section = values[name];
+      if (!isPlain(section) || section[key] === undefined) continue;
+      const value = section[key];
+      section[key] = Array.isArray(value) ? value.map(beside) : beside(value);
     }
+  }
   for (const [key, value] of Object.entries(overrides)) assign(values, key, value);
   if (folder === null && values.name === undefined) values.name = source;
-  return parseConfig(values, folder === null ? source : path);
+  const config = parseConfig(values, folder === null ? source : path);
+  checkRead(config, overrides);
+  return config;
 }
 
 /** A value as messages show it: the contents of a list or mapping too, on one line, whatever a caller put there. */
@@ -200,7 +211,8 @@ export function parseConfig(values: unknown, name = 'config'): Config {
   const place = issue.path.map((part) => (typeof part === 'number' ? `[${part}]` : `.${String(part)}`)).join('');
   const leaf = issue.code === 'custom' ? undefined : leafAt(configJsonSchema() as Leaf, issue.path);
   const allowed = leaf === undefined ? issue.message : range(leaf);
-  throw new LpldError('E_CONFIG', expected(allowed, place.slice(1) || name, shown(received)), { key });
+  const advice = issue.code === 'custom' ? (issue.params?.advice as string | undefined) : undefined;
+  throw new LpldError('E_CONFIG', expected(allowed, place.slice(1) || name, shown(received), advice), { key });
 }
 
 /** JSON Schema of a config file, for editors; src/presets/config.schema.json is its output. */

@@ -29,7 +29,7 @@ export interface ExportOptions extends Pick<CallOptions, 'progress' | 'signal'> 
   readonly labels?: string | null;
   /** A new or empty folder. */
   readonly out: string;
-  /** Most bytes of one file, where images share files. Default: 512 MiB. */
+  /** Most bytes of one file, for formats in which images share files. Default: 512 MiB. */
   readonly shardBytes?: number;
 }
 
@@ -52,7 +52,11 @@ export interface Exported {
 async function wholeFolder(given: string, work: (dir: string) => Promise<void>): Promise<void> {
   const out = resolve(given); // a final slash would put the unfinished folder inside
   if (existsSync(out) && (await guarded(out, () => readdir(out))).length > 0)
-    throw new LpldError('E_CONFIG', expected('a new or empty folder', '--out', given), { path: given });
+    throw new LpldError(
+      'E_CONFIG',
+      expected('a new or empty folder', '--out', given, 'choose another --out, or remove what is there'),
+      { path: given },
+    );
   const dir = `${out}.partial`;
   if (existsSync(join(dir, DRAFT)))
     throw new LpldError('E_CONFIG', expected('a new folder', '--out', given, `${dir} holds an interrupted stage`), {
@@ -178,6 +182,8 @@ function labelsOf(store: LabelStore, set: SyntheticDataset, signal: AbortSignal)
 export async function exportData(given: ExportOptions): Promise<Exported> {
   const options = { labels: null, shardBytes: SHARD_BYTES, ...settled(given) };
   const format = formatNamed(EXPORT_FORMATS, options.format);
+  if (given.shardBytes !== undefined && !format.shards)
+    throw new LpldError('E_CONFIG', expected(`no size for --format ${format.name}`, '--shard-size', given.shardBytes));
   const artifact = await openArtifact(options.images);
   const set = await openSyntheticSet(options.images);
   const images = await imagesOf(set, artifact);
@@ -203,12 +209,14 @@ export async function exportData(given: ExportOptions): Promise<Exported> {
   const items = labels?.records ?? images.length;
   const { out, shardBytes, signal } = options;
   const progress = options.progress.stage(`export ${format.name}`);
-  progress.start(items, labels === null ? 'image' : 'record', basename(out));
   const onDone = (done: number): void => {
     throwIfCancelled(signal);
     progress.update(done);
   };
-  const write = (dir: string): Promise<void> => format.write({ set, images, labels, out: dir, shardBytes, onDone });
+  const write = (dir: string): Promise<void> => {
+    progress.start(items, labels === null ? 'image' : 'record', basename(out));
+    return format.write({ set, images, labels, out: dir, shardBytes, onDone });
+  };
   await whileLocked(out, progress, () => wholeFolder(out, write));
   progress.finish();
   return { out, format: format.name, items, ...(await guarded(out, () => sizeOf(out))) };

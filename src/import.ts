@@ -26,6 +26,8 @@ export interface ImportOptions extends Pick<CallOptions, 'progress' | 'signal'> 
   readonly images?: string | null;
   /** Folder of the artifact to make. */
   readonly out: string;
+  /** The user's word that an artifact of other files, or one begun, may be replaced there. Default: false. */
+  readonly replace?: boolean;
   /** P, px of the network's input; null (default): the size of the images. Read by formats of labels only. */
   readonly inputSize?: number | null;
 }
@@ -64,7 +66,7 @@ function importHeader(
 
 /** Keeps an artifact of the same key, or has one made in a draft. */
 async function making(
-  out: string,
+  { out, replace }: Settings,
   stage: Pick<StageHeader, 'config' | 'inputs'> & { readonly stage: keyof typeof VERSIONS },
   progress: StageProgress,
   make: (draft: ArtifactDraft) => Promise<unknown>,
@@ -75,14 +77,14 @@ async function making(
     progress,
     () => standing(out, header),
     async () => {
-      const draft = await openDraft(out, header);
+      const draft = await openDraft(out, header, { replace });
       return draft.publish(await make(draft));
     },
   );
 }
 
 async function importLabels(options: Settings, format: LabelFormat, progress: StageProgress): Promise<Artifact> {
-  const { dir, images: folder, out, signal } = options;
+  const { dir, images: folder, signal } = options;
   if (folder === null)
     throw new LpldError(
       'E_CONFIG',
@@ -103,7 +105,7 @@ async function importLabels(options: Settings, format: LabelFormat, progress: St
   const { content } = await datasetIdentity(dir, found.files, { verify: true, facts: [], signal });
   const config = { format: format.name, inputSize };
   const stage = { stage: 'import-labels' as const, config, inputs: { images: images.id, [format.name]: content! } };
-  return making(out, stage, progress, async (draft) => {
+  return making(options, stage, progress, async (draft) => {
     const writer = await LabelWriter.open(draft, importHeader(found, target));
     const wanted = writer.remaining(Int32Array.from({ length: found.records }, (_, record) => record));
     const done = found.records - wanted.length;
@@ -126,15 +128,17 @@ async function importLabels(options: Settings, format: LabelFormat, progress: St
 const CHUNK = 256;
 
 async function importImages(options: Settings, format: ImageFormat, progress: StageProgress): Promise<Artifact> {
-  const { dir, images, out, signal } = options;
+  const { dir, images, inputSize, signal } = options;
   if (images !== null)
     throw new LpldError('E_CONFIG', expected(`no folder for --format ${format.name}`, '--images', images));
+  if (inputSize !== null)
+    throw new LpldError('E_CONFIG', expected(`no size for --format ${format.name}`, '--input-size', inputSize));
   const found = await format.open(dir, signal);
   const { facts, made, files } = found;
   progress.start(files.length, 'image', 'images');
   const config = { format: format.name, mean: facts.mean, std: facts.std };
   const stage = { stage: 'import-images' as const, config, inputs: { [format.name]: facts.content ?? facts.id } };
-  return making(out, stage, progress, async (draft) => {
+  return making(options, stage, progress, async (draft) => {
     for (let first = 0; first < files.length; first += CHUNK) {
       throwIfCancelled(signal);
       const part = files.slice(first, first + CHUNK).filter(({ name }) => !draft.has(name));
@@ -154,11 +158,11 @@ async function importImages(options: Settings, format: ImageFormat, progress: St
  * Labels get explicit Recipes and keep their logits bit for bit (dense:f16); images keep their bytes.
  *
  * @returns the artifact, of stage `import-labels` (made from the images) or `import-images`
- * @throws {LpldError} E_CONFIG: unknown format, a role missing or too many; E_DATA naming the file: missing, damaged, not
+ * @throws {LpldError} E_CONFIG: unknown format, a role missing or too many, an `out` made otherwise; E_DATA naming the file: missing, damaged, not
  *   of these images, images that differ in size or number; E_DEVICE: no space
  */
 export async function importData(given: ImportOptions): Promise<Artifact> {
-  const options: Settings = { images: null, inputSize: null, ...settled(given) };
+  const options: Settings = { images: null, inputSize: null, replace: false, ...settled(given) };
   const format = formatNamed(IMPORT_FORMATS, options.format);
   const progress = options.progress.stage(`import ${format.name}`);
   const artifact =

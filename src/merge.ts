@@ -42,7 +42,7 @@ export type MergeOptions = Omit<StageOptions, 'inputs'> & { readonly teacher: st
  *
  * @param dirs - artifacts made with `synthesize --shard I/N`, in any order
  * @param options.teacher - the teacher they were made from
- * @throws {LpldError} E_CONFIG for an output folder that is one of the shards; E_MISMATCH for another teacher, something that is no shard, shards of different configs or plans,
+ * @throws {LpldError} E_CONFIG for an output folder that is one of the shards or was made otherwise; E_MISMATCH for another teacher, something that is no shard, shards of different configs or plans,
  *   groups that two shards hold or none; E_DATA for damaged files
  */
 export async function mergeShards(dirs: readonly string[], given: MergeOptions): Promise<Artifact> {
@@ -72,7 +72,8 @@ export async function mergeShards(dirs: readonly string[], given: MergeOptions):
   const config = configOf(header);
   const node = { stage: synthesize, folder: 'merge', config, inputs: {} };
   const prepared = { inputs: { teacher }, dataset: null, header };
-  const making: Making = { node, dir, prepared, runtime, progress: options.progress.stage(node.folder) };
+  const replacing = { replace: options.replace ?? false };
+  const making: Making = { node, dir, prepared, runtime, progress: options.progress.stage(node.folder), replacing };
   return keptOrMade(
     dir,
     making.progress,
@@ -83,7 +84,7 @@ export async function mergeShards(dirs: readonly string[], given: MergeOptions):
 
 /** Puts the files of all shards into the draft of the whole, and finishes it. */
 async function join(shards: readonly Shard[], plan: PlanRecord, making: Making): Promise<Artifact> {
-  const draft = await openDraft(making.dir, making.prepared.header);
+  const draft = await openDraft(making.dir, making.prepared.header, making.replacing);
   const begun = (await draft.loadState('plan'))?.json; // the key does not hold the plan: sizes follow memory
   if (begun === undefined || hashJson(begun) !== hashJson(plan))
     for (const { path } of draft.files) await draft.remove(path);

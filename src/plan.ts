@@ -84,7 +84,14 @@ export function planCounts(options: Omit<LabelPlanOptions, 'seed'>): Omit<LabelP
   if (kept === 0)
     throw new LpldError(
       'E_CONFIG',
-      expected(`a ratio that leaves one ${whole ? 'epoch' : 'record'}`, 'pruneRatio', pruneRatio),
+      expected(
+        `a ratio that leaves one ${whole ? 'epoch' : 'record'}`,
+        'pruneRatio',
+        pruneRatio,
+        whole
+          ? `there are ${epochs} label epochs: lower it, or raise relabel.epochs`
+          : `${epochs} label epochs of ${batchesPerEpoch} batches are ${fullRecords} records: lower it, raise relabel.epochs, or lower relabel.batch`,
+      ),
       { key: 'pruneRatio', epochs, batchesPerEpoch },
     );
   return { images, batch, epochs, pruneRatio, dropLast, keep, batchesPerEpoch, fullRecords, kept };

@@ -38,16 +38,21 @@ export interface CallOptions {
 export interface RunOptions extends CallOptions {
   /** The run folder. What is whole in it under an equal config and equal inputs is kept, what was begun is resumed. */
   readonly out: string;
-  /** Run this stage and all later ones again, with a config that may differ from there on. */
+  /**
+   * Run this stage and all later ones again, with a config that may differ from there on: the user's word that what stands
+   * there may go. Without it nothing is replaced but what was made from an artifact that is itself another now.
+   */
   readonly restartFrom?: StageName;
 }
 
 export interface StageOptions extends CallOptions {
-  /**
-   * Folder of the artifact. An artifact of the same stage made otherwise is replaced when the new one is whole; unfinished
-   * work begun otherwise is refused.
-   */
+  /** Folder of the artifact. What stands or was begun there with another config or other inputs is refused. */
   readonly out: string;
+  /**
+   * The user's word that such work may go: what was begun is discarded, what is finished stands until the new artifact is
+   * whole. What another stage made is never replaced. Default: false.
+   */
+  readonly replace?: boolean;
   /** Role -> folder of a finished artifact: teacher, images, labels, students, as the stage needs them. */
   readonly inputs: Readonly<Record<string, string>>;
 }

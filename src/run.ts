@@ -4,9 +4,8 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Artifact, readJsonFile, stageKey } from './artifact.ts';
+import { type Artifact, MANIFEST, readJsonFile } from './artifact.ts';
 import { guarded, writeFileAtomic } from './atomic-file.ts';
-import { begunIn, type Discarding, whyDiscarded } from './begun.ts';
 import type { Config } from './config.ts';
 import { changesTold, DECIDING, differingKeys } from './differences.ts';
 import { LpldError } from './errors.ts';
@@ -14,9 +13,11 @@ import { LabelStore } from './labels.ts';
 import { makeFolder, whileLocked } from './output-folder.ts';
 import { labelsFolder, type Node, pipelineNodes, stageNamed } from './pipeline.ts';
 import { labelReport, type RunReport, type Score, type StageReport, writeReport } from './report/index.ts';
+import { checkRun } from './run-check.ts';
+import { fateOf, foldersOf, isRestarted, replacingIn } from './run-fate.ts';
 import { lockRun } from './run-lock.ts';
 import { type RunOptions, resolveRuntime, type Settled, type StageOptions, settled } from './run-options.ts';
-import { type DatasetOnce, datasetOnce, existing, headerOf, make, prepare } from './stage-runner.ts';
+import { checkStage, type DatasetOnce, datasetOnce, existing, make, prepare } from './stage-runner.ts';
 import { STAGES } from './stages/index.ts';
 import type { Runtime, StageName } from './stages/types.ts';
 
@@ -25,14 +26,18 @@ export { resolveRuntime } from './run-options.ts';
 
 /**
  * Runs one stage.
- * @throws {LpldError} E_CONFIG for a missing role, E_MISMATCH for artifacts that do not belong together, and the stage's own
+ * @throws {LpldError} E_CONFIG for a missing role or an `out` that was made otherwise, E_MISMATCH for artifacts that do not belong together, and the stage's own
  */
 export async function runStage(name: StageName, config: Config, given: StageOptions): Promise<Artifact> {
   const options = settled(given);
   const runtime = resolveRuntime(options);
   const node: Node = { stage: stageNamed(name), folder: name, config, inputs: {} };
   const prepared = await prepare(node, options.inputs, runtime, datasetOnce(runtime));
-  return make({ node, dir: options.out, prepared, runtime, progress: options.progress.stage(name) });
+  const progress = options.progress.stage(name);
+  for (const role of Object.keys(options.inputs))
+    if (!Object.hasOwn(prepared.inputs, role)) progress.log(`--${role} is not read under this config`);
+  const replacing = { replace: options.replace ?? false };
+  return make({ node, dir: options.out, prepared, runtime, progress, replacing });
 }
 
 /**
@@ -64,58 +69,29 @@ async function checkConfig(config: Config, options: RunOptions, dataset: Dataset
   );
 }
 
-/** How a run discards an unfinished stage. What it made from the run's own artifacts goes with those. */
-const discardingIn = ({ stage, inputs }: Node): Discarding => ({
-  advice: `--restart-from ${stage.name} discards it; or choose another --out`,
-  remade: Object.keys(inputs),
-});
+const toRun = (nodes: readonly Node[], fate: ReadonlyMap<string, 'keep' | 'run'>): Node[] =>
+  nodes.filter(({ folder }) => fate.get(folder) === 'run');
 
 /**
- * Refuses, before any work, a run that would come to an unfinished stage of another key: another device, dataset, version,
- * or config where earlier stages alone were to be kept. Ids of the run's own artifacts are taken as they were.
+ * Removes the artifacts of the stages a run is restarted from, once all is there that they are made again from: a config
+ * that cannot be run costs nothing.
  */
-async function checkBegun(nodes: readonly Node[], out: string, runtime: Runtime, dataset: DatasetOnce): Promise<void> {
-  for (const node of nodes) {
-    const dir = join(out, node.folder);
-    const begun = await begunIn(`${dir}.partial`);
-    if (begun === null || begun.header.config === undefined) continue; // told of when its turn comes
-    const data = node.stage.needs(node.config).dataset ? { dataset: (await dataset(node.config)).id } : {};
-    const header = headerOf(node, { ...begun.inputs, ...data }, runtime);
-    if (begun.key === stageKey(header)) continue;
-    const finished = (await existing(dir))?.manifest;
-    if (finished?.key === stageKey({ ...header, inputs: { ...finished?.inputs, ...data } })) continue; // stands already
-    await whyDiscarded(`${dir}.partial`, begun, header, discardingIn(node));
-  }
-}
-
-/** The stages that come before one; all where that is none. */
-function before(nodes: readonly Node[], stage: StageName | undefined): Node[] {
-  const order = STAGES.map(({ name }) => name);
-  const end = stage === undefined ? order.length : order.indexOf(stage);
-  return nodes.filter((node) => order.indexOf(node.stage.name) < end);
-}
-
-/** Removes the artifacts of a stage and of all later ones; refuses when an earlier one would change too. */
 async function restart(
   nodes: readonly Node[],
   options: Settled<RunOptions>,
-  keyOf: (node: Node) => Promise<string | null>,
+  runtime: Runtime,
+  dataset: DatasetOnce,
 ): Promise<void> {
-  const earlier = before(nodes, options.restartFrom);
-  for (const node of earlier) {
-    const found = await existing(join(options.out, node.folder));
-    if (found === null) continue;
-    const key = await keyOf(node);
-    if (key !== null && key !== found.manifest.key)
-      throw new LpldError(
-        'E_CONFIG',
-        `the new config changes ${node.stage.name}, which comes before ${options.restartFrom}\nuse --restart-from ${node.stage.name}, or another --out`,
-        { stage: node.stage.name },
-      );
+  const again = nodes.filter((node) => isRestarted(node, options.restartFrom));
+  const folders = again.map(({ folder }) => folder);
+  for (const node of again) {
+    const inputs = Object.values(node.inputs);
+    if (inputs.every((folder) => !folders.includes(folder) && existsSync(join(options.out, folder, MANIFEST))))
+      await prepare(node, foldersOf(node, options.out), runtime, dataset);
   }
-  for (const node of nodes.filter((one) => !earlier.includes(one))) {
-    const dir = join(options.out, node.folder);
-    await whileLocked(dir, options.progress.stage(node.folder), async () => {
+  for (const folder of folders) {
+    const dir = join(options.out, folder);
+    await whileLocked(dir, options.progress.stage(folder), async () => {
       for (const path of [dir, `${dir}.partial`]) await guarded(path, () => rm(path, { recursive: true, force: true }));
     });
   }
@@ -131,36 +107,21 @@ export async function planPipeline(
   const runtime = resolveRuntime(options);
   const dataset = datasetOnce(runtime);
   await checkConfig(config, options, dataset);
-  await checkBegun(before(pipelineNodes(config), options.restartFrom), options.out, runtime, dataset);
+  const nodes = pipelineNodes(config);
+  const fate = await fateOf(nodes, options, runtime, dataset);
   const data = await dataset(config);
+  await checkRun(toRun(nodes, fate), data);
   const counts = { train: data.train.count, test: data.test?.count ?? 0, classes: data.classNames.length };
-  const order = STAGES.map((stage) => stage.name);
-  const from = options.restartFrom === undefined ? order.length : order.indexOf(options.restartFrom);
-  const rerun = new Set<string>();
-  const stages = [];
-  for (const node of pipelineNodes(config)) {
-    const dir = join(options.out, node.folder);
-    let action: 'run' | 'keep' = 'run';
-    const inputsKept = Object.values(node.inputs).every((folder) => !rerun.has(folder));
-    if (inputsKept && order.indexOf(node.stage.name) < from) {
-      const found = await existing(dir);
-      if (found !== null) {
-        const folders = Object.fromEntries(
-          Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]),
-        );
-        const { header } = await prepare(node, folders, runtime, dataset);
-        if (stageKey(header) === found.manifest.key) action = 'keep';
-      }
-    }
-    if (action === 'run') rerun.add(node.folder);
-    stages.push({ name: node.stage.name, folder: node.folder, action, ...node.stage.estimate(node.config, counts) });
-  }
+  const stages = nodes.map(({ stage, folder, config: of }) => {
+    return { name: stage.name, folder, action: fate.get(folder)!, ...stage.estimate(of, counts) };
+  });
   return { stages };
 }
 
 /**
  * Runs all stages of a config into one run folder and writes report.json and report.html.
- * @throws {LpldError} E_CONFIG for a folder in use or begun with another config or on another device; whatever a stage throws
+ * @throws {LpldError} E_CONFIG for a folder in use, or made or begun with another config, on another device or from other
+ *   data; whatever a stage throws
  */
 export async function runPipeline(config: Config, given: RunOptions): Promise<RunReport> {
   const options = settled(given);
@@ -172,22 +133,18 @@ export async function runPipeline(config: Config, given: RunOptions): Promise<Ru
     const dataset = datasetOnce(runtime);
     await checkConfig(config, options, dataset);
     const nodes = pipelineNodes(config);
-    await checkBegun(before(nodes, options.restartFrom), options.out, runtime, dataset);
-    const foldersOf = (node: Node) =>
-      Object.fromEntries(Object.entries(node.inputs).map(([role, folder]) => [role, join(options.out, folder)]));
-    if (options.restartFrom !== undefined)
-      await restart(nodes, options, async (node) => {
-        if (Object.values(foldersOf(node)).some((dir) => !existsSync(join(dir, 'manifest.json')))) return null;
-        return stageKey((await prepare(node, foldersOf(node), runtime, dataset)).header);
-      });
+    const wanted = toRun(nodes, await fateOf(nodes, options, runtime, dataset));
+    await checkRun(wanted, await dataset(config));
+    for (const node of wanted) checkStage(node, runtime);
+    if (options.restartFrom !== undefined) await restart(nodes, options, runtime, dataset);
     await writeFileAtomic(join(options.out, 'config.json'), [
       new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`),
     ]);
     const made = new Map<string, Artifact>();
     for (const node of nodes) {
-      const prepared = await prepare(node, foldersOf(node), runtime, dataset);
+      const prepared = await prepare(node, foldersOf(node, options.out), runtime, dataset);
       const [dir, progress] = [join(options.out, node.folder), options.progress.stage(node.folder)];
-      made.set(node.folder, await make({ node, dir, prepared, runtime, progress, discarding: discardingIn(node) }));
+      made.set(node.folder, await make({ node, dir, prepared, runtime, progress, replacing: replacingIn(node) }));
     }
     const report = await reportOf(config, options.out, made);
     await writeReport(options.out, report);

@@ -4,21 +4,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadedNative, loadNative } from './addon.ts';
-import {
-  type Artifact,
-  MANIFEST,
-  openArtifact,
-  openDraft,
-  RUN,
-  readJsonFile,
-  type StageHeader,
-  stageKey,
-} from './artifact.ts';
+import { type Artifact, openArtifact, openDraft, RUN, readJsonFile, type StageHeader, stageKey } from './artifact.ts';
 import { hashFile } from './atomic-file.ts';
-import type { Discarding } from './begun.ts';
 import type { Config } from './config.ts';
 import type { Dataset } from './datasets/types.ts';
 import { expected, LpldError, toLpldError } from './errors.ts';
+import type { Replacing } from './finished.ts';
 import { startMeter } from './meter.ts';
 import { whileLocked } from './output-folder.ts';
 import type { Node } from './pipeline.ts';
@@ -145,7 +136,7 @@ export interface Making {
   readonly prepared: Prepared;
   readonly runtime: Runtime;
   readonly progress: StageProgress;
-  readonly discarding?: Discarding;
+  readonly replacing?: Replacing;
 }
 
 /** What is there already, held against the dataset as it was read now. */
@@ -158,10 +149,19 @@ async function kept({ dir, prepared: { header, dataset }, progress }: Making): P
   return found;
 }
 
+/** Refuses what native code alone can judge of a stage's config. */
+export function checkStage({ stage, config }: Node, runtime: Runtime): void {
+  try {
+    stage.check?.(config, loadNative(deviceClass(runtime)));
+  } catch (thrown) {
+    throw toLpldError(thrown); // native errors are plain objects
+  }
+}
+
 /**
  * Runs one prepared stage into its folder, or keeps what stands there under the same key.
- * @throws {LpldError} E_CONFIG if another process is making that folder, the stage reads from it, or work of another key was
- *   begun there; whatever the stage throws
+ * @throws {LpldError} E_CONFIG if another process is making that folder, the stage reads from it, or work of another key
+ *   stands or was begun there; whatever the stage throws
  */
 export async function make(making: Making): Promise<Artifact> {
   const { node, dir, runtime, progress } = making;
@@ -169,18 +169,15 @@ export async function make(making: Making): Promise<Artifact> {
   const found = await kept(making);
   if (found !== null) return found;
   throwIfCancelled(runtime.signal);
-  try {
-    node.stage.check?.(node.config, loadNative(deviceClass(runtime))); // before a folder is made
-  } catch (thrown) {
-    throw toLpldError(thrown); // native errors are plain objects
-  }
+  if (making.prepared.dataset !== null) node.stage.foresee?.(node.config, making.prepared.dataset);
+  checkStage(node, runtime); // both before a folder is made
   return whileLocked(dir, progress, async () => (await kept(making)) ?? finish(making)); // made meanwhile, or to be made
 }
 
 /** Makes the artifact in its draft, from where the draft stands. The caller holds the folder. */
-export async function finish({ node, dir, prepared, runtime, progress, discarding }: Making): Promise<Artifact> {
+export async function finish({ node, dir, prepared, runtime, progress, replacing }: Making): Promise<Artifact> {
   const native = loadNative(deviceClass(runtime));
-  const draft = await openDraft(dir, prepared.header, discarding);
+  const draft = await openDraft(dir, prepared.header, replacing);
   const meter = startMeter();
   const stop = async (): Promise<void> => {
     const machine = {
@@ -197,8 +194,7 @@ export async function finish({ node, dir, prepared, runtime, progress, discardin
   if (draft.resumed) progress.log('resuming');
   if (draft.discarded !== null)
     progress.log(`what was begun in ${dir} with another config or other inputs is discarded: ${draft.discarded}`);
-  if (existsSync(join(dir, MANIFEST)))
-    progress.log(`${dir} was made with another config or from other inputs: it is replaced when this is done`);
+  if (draft.replaces !== null) progress.log(`${dir} is replaced when this is done: ${draft.replaces}`);
   let summary: Summary;
   try {
     summary = await node.stage.run({
@@ -213,7 +209,7 @@ export async function finish({ node, dir, prepared, runtime, progress, discardin
   } catch (thrown) {
     await stop().catch(() => {}); // the disk may be the reason
     const error = toLpldError(thrown); // native errors are plain objects
-    if (error.code === 'E_CONFIG' || error.code === 'E_MISMATCH') await draft.abandonEmpty().catch(() => {});
+    if (['E_CONFIG', 'E_MISMATCH', 'E_DATA'].includes(error.code)) await draft.abandonEmpty().catch(() => {});
     throw error;
   }
   await stop();

@@ -93,10 +93,10 @@ describe('publishing', () => {
     expect((await other.publish({ top1: 0.5 })).id).not.toBe(a.id);
   });
 
-  test('replaces an older artifact, and refuses to replace anything else', async () => {
+  test('replaces an older artifact that the user gave up, and refuses to replace anything else', async () => {
     const dir = join(scratch(), 'teacher');
     await publish(dir);
-    const draft = await openDraft(dir, { ...header, config: { seed: 4 } });
+    const draft = await openDraft(dir, { ...header, config: { seed: 4 } }, { replace: true });
     await draft.writeFile('new.bin', new Uint8Array(1));
     expect((await openArtifact(dir)).manifest.config).toEqual({ seed: 3 }); // the old one stays until the rename
     await draft.publish(null);
@@ -105,7 +105,8 @@ describe('publishing', () => {
     const precious = join(scratch(), 'photos');
     mkdirSync(precious);
     writeFileSync(join(precious, 'holiday.jpg'), 'x');
-    expect((await refusal(() => openDraft(precious, header))).code).toBe('E_CONFIG');
+    for (const replace of [false, true])
+      expect((await refusal(() => openDraft(precious, header, { replace }))).code).toBe('E_CONFIG');
     expect(readdirSync(precious)).toEqual(['holiday.jpg']);
   });
 
@@ -264,7 +265,7 @@ describe('resuming a draft', () => {
     const dir = join(scratch(), 'a');
     await publish(dir);
     const next = { ...header, config: { seed: 4 } };
-    const draft = await openDraft(dir, next);
+    const draft = await openDraft(dir, next, { replace: true });
     await draft.writeFile('new.bin', new Uint8Array(3));
     renameSync(dir, join(`${dir}.partial`, '.draft', 'replaced'));
     const resumed = await openDraft(dir, next);

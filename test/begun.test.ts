@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openDraft, type StageHeader, stageKey } from '../src/artifact.ts';
 import type { Config } from '../src/config.ts';
 import { changesTold, DECIDING, differingKeys } from '../src/differences.ts';
-import { planPipeline, type RunOptions, runPipeline, runStage } from '../src/run.ts';
+import { planPipeline, type RunOptions, runPipeline, runStage, type StageOptions } from '../src/run.ts';
 import { header } from './util/draft-child.ts';
 import { refusal, scratch } from './util/hostile.ts';
 import { idsOf, makeChain, optionsOf, type ProgressStep, tiny, watching } from './util/tiny.ts';
@@ -55,7 +55,7 @@ async function rewrite(partial: string, change: Partial<StageHeader>): Promise<v
 const logs = (steps: readonly ProgressStep[]): string[] => steps.map(({ line }) => line).filter((line) => line !== '');
 
 describe('one stage', () => {
-  const synthesize = (out: string, of: Config, change: Partial<RunOptions> = {}) =>
+  const synthesize = (out: string, of: Config, change: Partial<StageOptions> = {}) =>
     runStage('synthesize', of, { ...optionsOf(at(out), change), inputs: { teacher: at('chain/squeeze') } });
 
   test('half made images are not thrown away for another flag, and the first flags finish them', async () => {
@@ -73,18 +73,24 @@ describe('one stage', () => {
     expect(first).toBe(
       `the unfinished ${at('images.partial')} was begun otherwise: synthesize.iterations was 24 and is 30`,
     );
-    expect(advice).toMatch(/^to go on with it, run the command it was begun with;.*remove that folder.*another --out$/);
+    expect(advice).toBe(
+      'to go on with it, run the command it was begun with; --replace discards it; or choose another --out',
+    );
     expect(await snapshot(at('images.partial'))).toEqual(before);
     const { sink, steps } = watching();
     expect((await synthesize('images', config, { progress: sink })).id).toBe(whole.id);
     expect(logs(steps)).toContain('resuming');
   });
 
-  test('the folder removed, the other flags begin anew', async () => {
-    await stopped(/./, (change) => synthesize('again', config, change));
-    await rm(at('again.partial'), { recursive: true });
-    const { manifest } = await synthesize('again', tiny({ synthesize: { iterations: 6 } }));
-    expect(manifest.config).toMatchObject({ synthesize: { iterations: 6 } });
+  test('the folder removed, or the work given up, the other flags begin anew', async () => {
+    const other = tiny({ synthesize: { iterations: 6 } });
+    for (const replace of [false, true]) {
+      const out = `again-${replace}`;
+      await stopped(/./, (change) => synthesize(out, config, change));
+      if (!replace) await rm(at(`${out}.partial`), { recursive: true });
+      const { manifest } = await synthesize(out, other, { replace });
+      expect(manifest.config).toMatchObject({ synthesize: { iterations: 6 } });
+    }
   });
 });
 
@@ -173,7 +179,10 @@ describe('a run', () => {
 
   test('what another version or device began is kept, and --restart-from discards it', async () => {
     const out = await half(/^synthesize/);
-    await rewrite(join(out, 'synthesize.partial'), { stageVersion: 1, deviceClass: 'cuda' });
+    const draft = join(out, 'synthesize.partial');
+    await rewrite(draft, { deviceClass: 'cuda' });
+    expect(await refusedAtOnce(out, config)).toContain('to go on with it, give --device cuda;');
+    await rewrite(draft, { stageVersion: 1 });
     await cp(out, at('upgraded'), { recursive: true, preserveTimestamps: true });
     await rm(join(out, 'squeeze'), { recursive: true }); // nor is the teacher made first
     for (const folder of [out, at('upgraded')]) {

@@ -1,11 +1,12 @@
 // The outputs shown in docs/cli.md. Commands that need no artifact run here and must print what the page shows, but for times
-// and folders; what a whole run printed is compared with the preset, the stages' versions and itself. `...` in the page stands
+// and folders (some meet artifacts that hold nothing); what a whole run printed is compared with the preset, the stages' versions and itself. `...` in the page stands
 // for any number of lines.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openDraft } from '../src/artifact.ts';
 import { COMMANDS } from '../src/cli/commands.ts';
 import { loadServices } from '../src/cli/load.ts';
 import { main } from '../src/cli/main.ts';
@@ -13,6 +14,8 @@ import { loadConfig } from '../src/config.ts';
 import { pipelineNodes } from '../src/pipeline.ts';
 import { labelPlan } from '../src/plan.ts';
 import { formatRatio } from '../src/report/format.ts';
+import { resolveRuntime } from '../src/run.ts';
+import { datasetOnce, prepare } from '../src/stage-runner.ts';
 import { STAGES } from '../src/stages/index.ts';
 
 const page = readFileSync(join(import.meta.dirname, '..', 'docs/cli.md'), 'utf8');
@@ -58,12 +61,22 @@ function agrees(page: readonly string[], lines: readonly string[]): boolean {
   return lines.length > 0 && fixed(first!) === fixed(lines[0]!) && agrees(rest, lines.slice(1));
 }
 
+/** An empty artifact where the quickstart's teacher would be, as a run on that device would have made it. */
+async function squeezed(dir: string, device: 'auto' | 'cuda'): Promise<void> {
+  const runtime = resolveRuntime({ runtime: { device } });
+  const node = pipelineNodes(loadConfig('quickstart'))[0]!;
+  const { header } = await prepare(node, {}, runtime, datasetOnce(runtime));
+  await (await openDraft(dir, header)).publish({});
+}
+
 const before = process.cwd();
 const folder = mkdtempSync(join(tmpdir(), 'lpld-cli-doc-'));
-beforeAll(() => {
+beforeAll(async () => {
   mkdirSync(join(folder, 'runs/quick/squeeze'), { recursive: true }); // begun: its config binds
   writeFileSync(join(folder, 'runs/quick/config.json'), JSON.stringify(loadConfig('quickstart', shortened)));
   process.chdir(folder);
+  await squeezed('runs/quick/squeeze', 'auto');
+  await squeezed('runs/card/squeeze', 'cuda');
 });
 afterAll(() => {
   process.chdir(before);
@@ -74,9 +87,13 @@ describe('what a command prints that needs no artifact', () => {
   const commands = [
     'run quickstart --dry-run',
     'run quickstart --out runs/quick',
+    'run quickstart --out runs/card --device cpu',
+    'squeeze --config quickstart --out runs/quick/squeeze --epochs 2',
     'run quickstat',
     'run quickstart --set squeeze.prune_ratio=0.9',
     'prune --config quickstart --labels d/labels --out d/pool --prune-ratio 1.2',
+    'prune --config quickstart --labels d/labels --out d/pool --metric diff',
+    'run quickstart --set dataset.path=data/fashion-mnist',
     'presets list',
     'data inspect --format digits',
   ];

@@ -63,6 +63,8 @@ describe('errors', () => {
 
   test.each([
     [['run', 'q', '--precision', 'fp16'], /expected one of fp32, tf32, bf16 for --precision but received "fp16"\n$/],
+    [['squeeze', '--confg', 'c', '--out', 'o'], /required option '--config.*\nis --confg meant to be it\?\n$/],
+    [['squeeze', '--out', 'o', '--set', 'a=1', '--epochs', '3'], /'--config.*\nlpld-native squeeze --help lists/],
     [['squeeze'], /required option '--config.*\nlpld-native squeeze --help lists what it takes\n$/],
   ])('%j says what is allowed and where help is', async (argv, form) => {
     const { code, err } = await cli(argv);

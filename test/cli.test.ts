@@ -168,6 +168,7 @@ describe('other commands', () => {
       'importWeights',
       'a.pth',
       'b.safetensors',
+      { replace: false },
     ]);
     expect((await cli(['report', 'r', '--compare', 'x', 'y'])).calls[0]).toEqual(['remakeReport', 'r', ['x', 'y']]);
     const page = await cli(['report', 'a', 'b', '--out', 'c.html']);
@@ -178,6 +179,19 @@ describe('other commands', () => {
       ['a', 'b', '--out', 'c.html', '--compare', 'd'],
     ])
       expect(await cli(['report', ...wrong])).toMatchObject({ code: 2, calls: [] });
+  });
+
+  test.each([
+    ['squeeze', '--config', 'q', '--out', 'o'],
+    ['merge', 's1', '--teacher', 't', '--out', 'o'],
+    ['import', 'd', '--format', 'fkd', '--images', 'i', '--out', 'o'],
+    ['import', 'weights', 'a.pth', '--out', 'b.safetensors'],
+  ])('%s takes --replace, which is off', async (...argv) => {
+    for (const [flag, replace] of [
+      [[], false],
+      [['--replace'], true],
+    ] as const)
+      expect((await cli([...argv, ...flag])).calls.at(-1)!.at(-1)).toMatchObject({ replace });
   });
 
   test('merge hands shards, teacher and folder on', async () => {

@@ -93,6 +93,20 @@ describe('a refused value', () => {
   });
 });
 
+test('paths of a file are relative to it, those of an override and of a preset to where the program was started', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lpld-config-'));
+  const path = join(folder, 'c.json');
+  const dataset = { format: 'folder', path: 'sets/a' };
+  const relabel = { ensemble: ['d/b', '/c'] };
+  writeFileSync(path, JSON.stringify({ dataset, squeeze: { weights: 'w.pth' }, relabel }));
+  const config = loadConfig(path);
+  expect([config.dataset.path, config.squeeze.weights]).toEqual([join(folder, 'sets/a'), join(folder, 'w.pth')]);
+  expect(config.relabel.ensemble).toEqual([join(folder, 'd/b'), '/c']);
+  expect(loadConfig(path, { 'dataset.path': 'x' }).dataset.path).toBe('x');
+  expect(loadConfig('fashion-mnist', { 'dataset.path': 'x' }).dataset.path).toBe('x');
+  rmSync(folder, { recursive: true });
+});
+
 describe('range', () => {
   test.each([
     ['integer 1 to 3', z.int().min(1).max(3)],

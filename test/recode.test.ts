@@ -152,7 +152,7 @@ describe('identity', () => {
 
   test('options that are not read leave the stage key alone', async () => {
     const key = async (options: Record<string, unknown>) =>
-      (await prune(`key-${JSON.stringify(options).length}`, 'f16-derived', options)).manifest.key;
+      (await prune(`key-${JSON.stringify(options).replace(/\W/g, '-')}`, 'f16-derived', options)).manifest.key;
     expect(await key({ fitRecords: 9 })).toBe(await key({ metric: 'diff' }));
     expect(await key({ codec: 'dense:int8' })).not.toBe(await key({ codec: 'dense:int4' }));
   });
@@ -209,10 +209,10 @@ describe('a labels.json of strangers is E_DATA', () => {
       { images: 6, batch: 4, epochs: 3, dropLast: false, pruneRatio: 0, keep: 'prefix' },
     ],
     ['batches larger than the set', { images: 6, batch: 9, epochs: 20, dropLast: true, pruneRatio: 0, keep: 'prefix' }],
-  ])('a plan with %s', async (_, plan) => {
+  ])('a plan with %s', async (what, plan) => {
     const source = await opened('f16-derived');
     const header = { stage: 'relabel', stageVersion: 1, config: plan, inputs: {}, precision: 'fp32' } as const;
-    const draft = await openDraft(join(root, 'stranger'), { ...header, deviceClass: 'cpu' });
+    const draft = await openDraft(join(root, what, 'stranger'), { ...header, deviceClass: 'cpu' });
     for (const { path } of source.manifest.files) await draft.writeFile(path, await readFile(source.path(path)));
     await draft.writeJson('labels.json', { ...(await source.readJson<object>('labels.json')), plan });
     await using store = await LabelStore.open(await draft.publish(null));

@@ -40,7 +40,7 @@ describe('snapshots', () => {
   });
 
   test('the last one shows the finished images, a row a class', async () => {
-    const artifact = await bench.make('pictures', { iterations: 10 }, { snapshotEvery: 10 });
+    const artifact = await bench.make('pictures', { iterations: 10 }, { snapshotEvery: 10 }, { replace: true });
     expect(names()).toEqual(['000010.png']); // those of other images are gone
     const picture = await decodeImage(readFileSync(join(folder(), '000010.png')), 'p', 1);
     for (const [row, column] of [
@@ -239,5 +239,7 @@ describe('compare', () => {
     expect((await compare('all', 'few')).code).toBe('E_MISMATCH');
     expect((await compare('all', 'squeeze')).code).toBe('E_DATA');
     expect((await compare('all', 'nothing')).code).toBe('E_DATA');
+    const json = await refusal(() => compareSets([bench.out('all'), bench.out('all')], bench.out('report.json')));
+    expect([json.code, json.message]).toEqual(['E_CONFIG', expect.stringContaining('ends in .html')]);
   });
 });

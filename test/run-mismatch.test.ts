@@ -109,11 +109,12 @@ describe('an output folder that holds something else', () => {
     expect(await readdir(at('a'))).not.toContain('squeeze.partial');
   });
 
-  test('one of the same stage is, and the log says so; so it does of what was only begun', async () => {
-    const lines = async (of: Config): Promise<string[]> => {
+  test("one of the same stage is on the user's word, and the log says so; so it does of what was only begun", async () => {
+    const lines = async (of: Config, replace = false): Promise<string[]> => {
       const { sink, steps } = watching();
       await runStage('prune', of, {
         ...optionsOf(at('pools'), { progress: sink }),
+        replace,
         inputs: { labels: at('a/relabel') },
       });
       return steps.map(({ line }) => line).filter((line) => line !== '');
@@ -121,7 +122,7 @@ describe('an output folder that holds something else', () => {
     expect(await lines(config)).toEqual([]);
     expect(await lines(config)).toEqual([]); // kept
     const other = tiny({ prune: { pruneRatio: 0.25 } });
-    expect(await lines(other)).toEqual([expect.stringContaining('it is replaced when this is done')]);
+    expect(await lines(other, true)).toEqual([`${at('pools')} is replaced when this is done: as asked`]);
     await rm(at('pools'), { recursive: true });
     const { manifest } = await openArtifact(at('a/prune'));
     await openDraft(at('pools'), { ...manifest, config: {} });

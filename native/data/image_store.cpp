@@ -32,7 +32,7 @@ void ImageStore::append(const uint8_t* images, int64_t bytes, const int32_t* lab
   int64_t top = 0, left = 0, out_height = height, out_width = width;
   if (spec.center_crop > 0) {
     LPLD_CHECK(spec.center_crop <= height && spec.center_crop <= width, Config, "expected a centre crop of at most ",
-               std::min(height, width), " px, received ", spec.center_crop);
+               std::min(height, width), " px for an image but received ", spec.center_crop);
     // torchvision's CenterCrop rounds the offset half to even
     const auto offset = [&](int64_t length) {
       const int64_t slack = length - spec.center_crop;

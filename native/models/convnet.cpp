@@ -15,7 +15,7 @@ class ConvNet final : public Model {
     int64_t channels = o.in_channels, size = o.input_size;
     for (size_t i = 0; i < o.widths.size(); ++i) {
       LPLD_CHECK(size >= 2, Config, "expected an input of at least ", int64_t{1} << o.widths.size(),
-                 " px for a convnet of depth ", o.widths.size(), ", received ", o.input_size);
+                 " px for a convnet of depth ", o.widths.size(), " but received ", o.input_size);
       LPLD_CHECK(o.widths[i] > 0, Config, "expected widths > 0 for convnet, received ", o.widths[i]);
       const std::string block = text("features.", i);
       convs_.push_back(add_conv(block + ".conv", channels, o.widths[i], 3, 1, /*bias=*/true, Init::TorchDefault));

@@ -4,6 +4,7 @@
 // Source: style.md section 7, native-build.md section 4.
 
 import { CommanderError } from 'commander';
+import { nearest } from '../datasets/index.ts';
 import { EXIT_CODES, expected, LpldError, toLpldError } from '../errors.ts';
 import type { Session } from './io.ts';
 
@@ -23,9 +24,16 @@ export function asLpldError(thrown: unknown, argv: readonly string[] = []): Lpld
     .replace(/^error: /, '')
     .replace(/\n?\((Did you mean [^)]*)\)/, (_, m: string) => `\n${m.toLowerCase()}`);
   const command = /^[a-z]+$/.test(argv[0] ?? '') && thrown.code !== 'commander.unknownCommand' ? ` ${argv[0]}` : '';
-  const advice = text.includes('\n') ? '' : `\n${PROGRAM}${command} --help lists what it takes`;
+  const missing = /^required option '(--[\w-]+)/.exec(text)?.[1];
+  const typed = argv.find((word) => missing !== undefined && word !== missing && likely(word, missing));
+  const help = typed === undefined ? `${PROGRAM}${command} --help lists what it takes` : `is ${typed} meant to be it?`;
+  const advice = text.includes('\n') ? '' : `\n${help}`;
   return new LpldError('E_CONFIG', `${text}${advice}`, { reason: thrown.code }, thrown);
 }
+
+/** Whether a word may be an option misspelt; commander asks for a missing one before it looks at unknown ones. */
+const likely = (word: string, option: string): boolean =>
+  word.startsWith(option.slice(0, 3)) && nearest(word, [option]) !== null;
 
 export function exitCodeOf(error: LpldError, session: Pick<Session, 'stoppedBy'>): number {
   return error.code === 'E_CANCELLED' && session.stoppedBy === 'SIGTERM' ? 143 : EXIT_CODES[error.code];

@@ -8,13 +8,14 @@ import { formatBytes } from '../report/format.ts';
 import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult, type Session } from './io.ts';
-import { type Globals, integer, progressOf } from './options.ts';
+import { type Globals, integer, progressOf, replaceOption } from './options.ts';
 import { artifactDocument, artifactText } from './stage.ts';
 
 interface ImportFlags extends Globals {
   readonly format?: string;
   readonly images?: string;
   readonly out?: string;
+  readonly replace?: boolean;
   readonly inputSize?: number;
 }
 
@@ -30,6 +31,7 @@ export const addImport: AddCommand = (program, session) => {
     .addOption(new Option('--format <name>', 'format of the files').choices(names))
     .option('--images <dir>', 'for labels: artifact folder with the images they are of, in the same order')
     .option('--out <dir>', 'folder of the artifact to make')
+    .addOption(replaceOption())
     .addOption(
       new Option(
         '--input-size <px>',
@@ -54,6 +56,7 @@ export const addImport: AddCommand = (program, session) => {
     .description('Converts a state dict (flat, or under state_dict or model, with or without module.) to safetensors.')
     .argument('<file>', '.safetensors, or a PyTorch state dict in .pth, .pt, .bin or .tar')
     .option('--out <file>', '.safetensors file to write (required)') // the group's own --out takes its value
+    .option('--replace', 'overwrite a file of other tensors there (default: off, that is refused)')
     .addHelpText(
       'after',
       examplesText([["torchvision's ResNet-18", 'import weights resnet18-f37072fd.pth --out resnet18.safetensors']]),
@@ -61,7 +64,7 @@ export const addImport: AddCommand = (program, session) => {
     .action(async (file: string, _: object, command: Command) => {
       const flags = command.optsWithGlobals<ImportFlags>();
       const out = need(flags.out, '--out');
-      const done = await session.services.importWeights(file, out);
+      const done = await session.services.importWeights(file, out, { replace: flags.replace ?? false });
       const text = `${out}: ${done.tensors} tensors, ${formatBytes(done.bytes)}\nsha256 ${done.sha256}`;
       printResult(session, flags, { out, ...done }, text);
     });
@@ -78,12 +81,12 @@ function need(value: string | undefined, name: string): string {
 
 async function importFiles(dir: string | undefined, flags: ImportFlags, session: Session): Promise<void> {
   const format = need(flags.format, '--format');
-  const given = { dir: need(dir, 'dir'), images: flags.images ?? null, out: need(flags.out, '--out') };
+  const { images = null, inputSize = null, replace = false } = flags;
+  const given = { dir: need(dir, 'dir'), images, out: need(flags.out, '--out'), replace, inputSize };
   await interruptible(session, async (signal) => {
     const progress = progressOf(flags, session.io);
     try {
-      const inputSize = flags.inputSize ?? null;
-      const artifact = await session.services.importData({ format, ...given, inputSize, progress, signal });
+      const artifact = await session.services.importData({ format, ...given, progress, signal });
       progress.close();
       printResult(session, flags, artifactDocument(artifact), artifactText(artifact));
     } finally {

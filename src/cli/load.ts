@@ -36,12 +36,7 @@ export async function loadServices(): Promise<Services> {
     openDataset: async (...call) => (await import('../datasets/index.ts')).openDataset(...call),
     fetchDataset: async (...call) => (await import('../datasets/fetch.ts')).fetchDataset(...call),
     sources: async () => (await import('../datasets/fetch.ts')).SOURCES,
-    importWeights: async (file, out) => {
-      const { readWeights } = await import('../interchange/index.ts');
-      const { writeSafetensors } = await import('../safetensors.ts');
-      const tensors = await readWeights(file);
-      return { tensors: Object.keys(tensors).length, ...(await writeSafetensors(out, tensors)) };
-    },
+    importWeights: async (...call) => (await import('../import-weights.ts')).importWeights(...call),
     compareSets: async (folders, out) => (await import('../report/compare.ts')).compareSets(folders, out),
     exchangeFormats: () => ({ exports: EXPORT_FORMATS, imports: IMPORT_FORMATS }),
     exportData: async (options) => (await import('../export.ts')).exportData(options),

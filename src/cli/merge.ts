@@ -4,12 +4,13 @@ import type { Command } from 'commander';
 import { examplesText } from './examples.ts';
 import { interruptible } from './exit.ts';
 import { type AddCommand, printResult } from './io.ts';
-import { type Globals, progressOf, runtimeOf } from './options.ts';
+import { type Globals, progressOf, replaceOption, runtimeOf } from './options.ts';
 import { artifactDocument, artifactText } from './stage.ts';
 
 interface MergeFlags extends Globals {
   readonly teacher: string;
   readonly out: string;
+  readonly replace?: boolean;
 }
 
 export const addMerge: AddCommand = (program, session) => {
@@ -20,6 +21,7 @@ export const addMerge: AddCommand = (program, session) => {
     .argument('<shards...>', 'artifact folders of all shards, in any order')
     .requiredOption('--teacher <dir>', 'artifact folder of the teacher they were made from')
     .requiredOption('--out <dir>', 'folder of the artifact')
+    .addOption(replaceOption())
     .addHelpText(
       'after',
       examplesText([
@@ -34,8 +36,8 @@ export const addMerge: AddCommand = (program, session) => {
       await interruptible(session, async (signal) => {
         const progress = progressOf(flags, session.io);
         try {
-          const { teacher, out } = flags;
-          const options = { teacher, out, runtime: runtimeOf(flags), progress, signal, verifyData: false };
+          const { teacher, out, replace = false } = flags;
+          const options = { teacher, out, replace, runtime: runtimeOf(flags), progress, signal, verifyData: false };
           const artifact = await session.services.mergeShards(shards, options);
           progress.close();
           printResult(session, flags, artifactDocument(artifact), artifactText(artifact));

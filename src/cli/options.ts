@@ -146,6 +146,14 @@ export function setOption(): Option {
     });
 }
 
+/** --replace of every command that makes one artifact; `run` has --restart-from. */
+export function replaceOption(): Option {
+  return new Option(
+    '--replace',
+    'give up what --out holds of this stage, finished or begun, where it was made otherwise (default: off, that is refused)',
+  );
+}
+
 function readYaml(text: string): unknown {
   try {
     return parseYaml(text) as unknown;

@@ -31,7 +31,10 @@ export const addRun: AddCommand = (program, session) => {
     .option('--out <dir>', 'run folder (default: runs/<name of the config>)')
     .addOption(setOption())
     .addOption(
-      new Option('--restart-from <stage>', 'run this stage and all later ones again (default: none)').choices(names),
+      new Option(
+        '--restart-from <stage>',
+        'run this stage and all later ones again, in place of what stands of them (default: none)',
+      ).choices(names),
     )
     .option('--dry-run', 'only say what would run, with bytes and a rough time (default: off)')
     .option(

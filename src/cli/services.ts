@@ -7,6 +7,7 @@ import type { FetchOptions, Source } from '../datasets/fetch.ts';
 import type { Dataset, DatasetFormat, DatasetOptions } from '../datasets/types.ts';
 import type { Exported, ExportOptions } from '../export.ts';
 import type { ImportOptions } from '../import.ts';
+import type { ImportedWeights } from '../import-weights.ts';
 import type { InstallOptions } from '../install.ts';
 import type { LabelInspection } from '../label-inspection.ts';
 import type { LibtorchLocation } from '../libtorch.ts';
@@ -70,10 +71,7 @@ export interface Services {
   /** What `data fetch` knows. */
   sources(): Promise<readonly Pick<Source, 'name' | 'summary' | 'format'>[]>;
   /** Reads weights of any known format and writes them to `out` as safetensors. */
-  importWeights(
-    file: string,
-    out: string,
-  ): Promise<{ readonly tensors: number; readonly bytes: number; readonly sha256: string }>;
+  importWeights(file: string, out: string, options: { readonly replace: boolean }): Promise<ImportedWeights>;
   /** Writes one page with the images of several run folders side by side. */
   compareSets(folders: readonly string[], out: string): Promise<string>;
   /** Formats of `export` and of `import --format`. */

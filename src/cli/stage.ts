@@ -14,6 +14,7 @@ import {
   globalOverrides,
   overridesOf,
   progressOf,
+  replaceOption,
   runtimeOf,
   setOption,
 } from './options.ts';
@@ -23,6 +24,7 @@ interface StageFlags extends Globals {
   readonly config: string;
   readonly out: string;
   readonly set: Readonly<Record<string, unknown>>;
+  readonly replace?: boolean;
   readonly verifyData?: boolean;
 }
 
@@ -39,6 +41,7 @@ function addStage(program: Command, session: Session, stage: StageTable, globals
     .description(`${stage.summary}\n\nOptions not given are those of --config.`)
     .requiredOption('--config <preset|file>', 'name of a preset or path of a .yaml or .json file (required)')
     .requiredOption('--out <dir>', 'folder of the artifact; resumes what was begun there (required)')
+    .addOption(replaceOption())
     .addOption(setOption())
     .option(
       '--verify-data',
@@ -63,8 +66,8 @@ async function runOne(values: StageFlags, session: Session, stage: StageTable, f
   await interruptible(session, async (signal) => {
     const progress = progressOf(values, io);
     try {
-      const verifyData = values.verifyData ?? false;
-      const options = { out: values.out, inputs, runtime: runtimeOf(values), progress, signal, verifyData };
+      const { out, replace = false, verifyData = false } = values;
+      const options = { out, replace, inputs, runtime: runtimeOf(values), progress, signal, verifyData };
       const artifact = await services.runStage(stage.name, config, options);
       progress.close();
       printResult(session, values, artifactDocument(artifact), artifactText(artifact));

@@ -3,6 +3,7 @@
 // Source: UCI Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, 1998, CC BY 4.0 (data/digits8x8).
 
 import { fileURLToPath } from 'node:url';
+import { expected, LpldError } from '../errors.ts';
 import { openIdxFolder } from './idx.ts';
 import type { DatasetFormat } from './types.ts';
 
@@ -15,6 +16,11 @@ const CONSTANTS = { name: 'digits', mean: [0.3078], std: [0.3771], classNames: n
 export const digits: DatasetFormat = {
   name: 'digits',
   summary: 'embedded 8x8 handwritten digits, 3,823 train and 1,797 test images; no path needed',
-  open: (_path, options) =>
-    openIdxFolder(fileURLToPath(new URL('../../data/digits8x8', import.meta.url)), CONSTANTS, options, VALUES),
+  async open(path, options) {
+    if (path !== '')
+      throw new LpldError('E_CONFIG', expected('none, as the digits are embedded,', 'the path of digits', path), {
+        path,
+      });
+    return openIdxFolder(fileURLToPath(new URL('../../data/digits8x8', import.meta.url)), CONSTANTS, options, VALUES);
+  },
 };

@@ -3,7 +3,7 @@
 // MiB is held. Gzipped files (.gz) read like plain ones.
 
 import { createReadStream } from 'node:fs';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream';
 import { promisify } from 'node:util';
@@ -21,8 +21,9 @@ export function dataError(path: string, what: string, received: unknown, advice?
   return new LpldError('E_DATA', expected(what, path, received, advice), { path }, cause);
 }
 
-/** @throws {LpldError} E_CANCELLED once the signal is aborted */
+/** @throws {LpldError} E_CANCELLED once the signal is aborted: its reason, where that says who stopped it */
 export function checkCancelled(signal?: AbortSignal): void {
+  if (signal?.aborted && signal.reason instanceof LpldError) throw signal.reason;
   if (signal?.aborted) throw new LpldError('E_CANCELLED', 'reading the dataset was cancelled', {}, signal.reason);
 }
 
@@ -36,8 +37,10 @@ export function byBytes(a: string, b: string): number {
  * @throws {LpldError} E_DATA if it is absent, empty or no file
  */
 export async function fileSize(path: string): Promise<number> {
-  const info = await stat(path).catch((cause: unknown) => {
-    throw isAbsent(cause) ? dataError(path, 'a file', undefined, undefined, cause) : toLpldError(cause);
+  const info = await stat(path).catch(async (cause: unknown) => {
+    if (!isAbsent(cause)) throw toLpldError(cause);
+    const dangling = (await lstat(path).catch(() => null))?.isSymbolicLink();
+    throw dataError(path, 'a file', dangling ? 'a link to nothing' : undefined, undefined, cause);
   });
   if (!info.isFile()) throw dataError(path, 'a file', 'something else');
   if (info.size === 0) throw dataError(path, 'a file with content', '0 bytes');
@@ -54,8 +57,8 @@ export async function isFolder(path: string): Promise<boolean> {
 
 /**
  * Names of the entries of a folder that do not start with a dot, in byte order.
- * @param kind - folders or files; links count as what they point to
- * @throws {LpldError} E_DATA if the folder cannot be listed
+ * @param kind - folders or files; links count as what they point to, one to nothing as a file
+ * @throws {LpldError} E_DATA if the folder cannot be listed, or a link in it that may have been a class's leads nowhere
  */
 export async function list(path: string, kind: 'folders' | 'files'): Promise<string[]> {
   const entries = await readdir(path, { withFileTypes: true }).catch((cause: unknown) => {
@@ -64,8 +67,10 @@ export async function list(path: string, kind: 'folders' | 'files'): Promise<str
   const names: string[] = [];
   for (const entry of entries) {
     if (entry.name.startsWith('.')) continue;
-    const target = entry.isSymbolicLink() ? await stat(join(path, entry.name)).catch(() => entry) : entry;
-    if (kind === 'folders' ? target.isDirectory() : target.isFile()) names.push(entry.name);
+    const at = join(path, entry.name);
+    const target = entry.isSymbolicLink() ? await stat(at).catch(() => null) : entry;
+    if (target === null && kind === 'folders') throw dataError(at, 'a folder', 'a link to nothing');
+    if (kind === 'folders' ? target?.isDirectory() : (target?.isFile() ?? true)) names.push(entry.name);
   }
   return names.sort(byBytes);
 }

@@ -133,7 +133,8 @@ function pipeline(image: Sharp, { colour, depth }: Header): Sharp {
 }
 
 function broken(path: string, received: string, cause?: unknown): LpldError {
-  const advice = 'restore the file, or leave it out with --skip-unreadable';
+  const advice =
+    'restore the file, or leave it out: --set dataset.skipUnreadable=true; data inspect: --skip-unreadable';
   return new LpldError('E_DATA', expected('a readable JPEG or PNG image', path, received, advice), { path }, cause);
 }
 

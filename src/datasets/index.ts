@@ -21,9 +21,9 @@ export const FORMATS: readonly DatasetFormat[] = [
  * Opens a dataset: lists and checks its files, decodes nothing that can wait.
  *
  * @param format - a name in FORMATS
- * @param path - its folder; ignored by `digits`
+ * @param path - its folder; '' for `digits`
  * @param options - class subset, verification, unreadable images; see DatasetOptions
- * @throws {LpldError} E_CONFIG for an unknown format (naming the nearest) or a bad class subset; E_DATA with
+ * @throws {LpldError} E_CONFIG for an unknown format (naming the nearest) or a bad class subset, a path for `digits`; E_DATA with
  *   details.path for files that are missing, truncated or inconsistent
  */
 export async function openDataset(format: string, path: string, options: DatasetOptions): Promise<Dataset> {

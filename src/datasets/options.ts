@@ -4,7 +4,7 @@ import { z } from 'zod';
 
 const perChannel = z.array(z.number()).nullable().default(null);
 
-export const datasetOptions = z.strictObject({
+const table = z.strictObject({
   format: z
     .enum(['digits', 'idx', 'cifar10', 'cifar100', 'folder', 'tiny-imagenet'])
     .default('digits')
@@ -29,6 +29,13 @@ export const datasetOptions = z.strictObject({
     .boolean()
     .default(false)
     .describe('leave out unreadable images, counted and listed, instead of stopping'),
+});
+
+export const datasetOptions = table.superRefine(({ format, path }, { addIssue }) => {
+  if (format !== 'digits' || path === '') return;
+  const others = table.shape.format.unwrap().options.filter((name) => name !== 'digits');
+  const params = { advice: `give dataset.format too, one of ${others.join(', ')}; or leave the path out` };
+  addIssue({ code: 'custom', path: ['path'], message: 'none, as the digits are embedded,', params });
 });
 
 export type DatasetConfig = z.infer<typeof datasetOptions>;

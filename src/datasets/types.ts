@@ -47,7 +47,7 @@ export interface DatasetOptions {
   readonly classes: readonly number[] | null;
   /** Also hash every byte, for `content`. */
   readonly verify: boolean;
-  /** Count and list unreadable images instead of stopping (--skip-unreadable). */
+  /** Count and list unreadable images instead of stopping (dataset.skipUnreadable). */
   readonly skipUnreadable: boolean;
 }
 

@@ -35,24 +35,28 @@ export const EXPORT_FORMATS: readonly ExportFormat[] = [
     name: 'fkd',
     summary: 'labels as SRe2L, CDA and LPLD store them: epoch_E/batch_B.tar for torch.load',
     holds: 'labels',
+    shards: false,
     write: async (job) => (await import('./fkd-export.ts')).exportFkd(job),
   },
   {
     name: 'folder',
     summary: 'images, one folder per class',
     holds: 'images',
+    shards: false,
     write: async (job) => (await import('./image-folder.ts')).exportFolder(job),
   },
   {
     name: 'webdataset',
     summary: 'images in tar shards, KEY.jpg and KEY.cls',
     holds: 'images',
+    shards: true,
     write: async (job) => (await import('./webdataset.ts')).exportWebDataset(job),
   },
   {
     name: 'parquet',
     summary: "images and classes in Parquet, Hugging Face's layout",
     holds: 'images',
+    shards: true,
     write: async (job) => (await import('./parquet.ts')).exportParquet(job),
   },
 ];

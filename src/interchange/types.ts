@@ -47,6 +47,8 @@ export interface ExportFormat {
   readonly summary: string; // one line for --help
   /** Whether it holds labels (records) or images. */
   readonly holds: 'labels' | 'images';
+  /** Whether images share files, of at most shardBytes. */
+  readonly shards: boolean;
   /** @throws {LpldError} E_MISMATCH for what the format cannot say, E_DEVICE on no space */
   write(job: ExportJob): Promise<void>;
 }

@@ -39,9 +39,11 @@ interface Compared {
  *
  * @param folders - run folders or synthesize artifacts, two or more; columns in this order
  * @param out - path of the HTML file
- * @throws {LpldError} E_MISMATCH for sets of different classes, E_DATA for a folder that holds no synthetic images
+ * @throws {LpldError} E_CONFIG for a path that ends otherwise than in .html; E_MISMATCH for sets of different classes, E_DATA for a folder that holds no synthetic images
  */
 export async function compareSets(folders: readonly string[], out: string): Promise<string> {
+  if (!/\.html?$/i.test(out))
+    throw new LpldError('E_CONFIG', expected('a file that ends in .html', '--out', out), { path: out });
   const sets: Compared[] = [];
   for (const [place, folder] of folders.entries()) sets.push(await readSet(folder, place, BYTES / folders.length));
   const [first, ...others] = sets as [Compared, ...Compared[]];

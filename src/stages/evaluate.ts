@@ -1,10 +1,11 @@
 // evaluate: what the students are worth on the real test images.
 
 import { z } from 'zod';
+import type { Dataset, Split } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { score } from '../report/index.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { openImages, testTransform } from './images.ts';
+import { checkTestCrop, openImages, testTransform } from './images.ts';
 import { type Architecture, type DatasetFacts, inputSpec, precisionOption, studentFile } from './shared.ts';
 import { testModel } from './steps.ts';
 import type { Stage } from './types.ts';
@@ -44,26 +45,27 @@ export const evaluate: Stage = {
     };
   },
 
+  foresee(config, dataset) {
+    checkTestCrop(config);
+    checkTest(dataset);
+  },
+
   async run(context) {
     const { config, native, runtime, inputs, draft, dataset, progress } = context;
     const students = inputs.students!;
     const facts = await students.readJson<DatasetFacts>('input.json');
     const architecture = await students.readJson<Architecture>('model.json');
-    if (dataset?.test == null)
-      throw new LpldError(
-        'E_DATA',
-        expected('a test split', `dataset ${dataset?.name}`, 'none', 'evaluation needs real test images'),
-      );
-    if (dataset.classNames.length !== architecture.numClasses || dataset.channels !== architecture.inChannels)
+    const test = checkTest(dataset!);
+    if (dataset!.classNames.length !== architecture.numClasses || dataset!.channels !== architecture.inChannels)
       throw new LpldError(
         'E_MISMATCH',
         expected(
           `a dataset of ${architecture.numClasses} classes and ${architecture.inChannels} channels`,
           'dataset',
-          `${dataset.classNames.length} classes and ${dataset.channels} channels`,
+          `${dataset!.classNames.length} classes and ${dataset!.channels} channels`,
         ),
       );
-    using images = await openImages(context, dataset.test, dataset.channels, testTransform(config));
+    using images = await openImages(context, test, dataset!.channels, testTransform(config));
     const { batch, precision } = config.evaluate;
     const input = inputSpec(native, facts);
     const count = students.manifest.files.filter((file) => /^student-\d+\.safetensors$/.test(file.path)).length;
@@ -80,3 +82,9 @@ export const evaluate: Stage = {
     return { ...score(runs.map((run) => run.top1)) };
   },
 };
+
+function checkTest({ name, test }: Dataset): Split {
+  if (test !== null) return test;
+  const advice = 'evaluation needs real test images';
+  throw new LpldError('E_DATA', expected('a test split', `dataset ${name}`, 'none', advice), { dataset: name });
+}

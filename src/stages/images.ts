@@ -28,6 +28,16 @@ export function testTransform(config: Config): StoreTransform {
   return { ...trainTransform(config), centerCrop: testCrop };
 }
 
+/** @throws {LpldError} E_CONFIG for a centre crop of test images that is larger than the size they are brought to */
+export function checkTestCrop({ dataset: { testCrop, testResize, storedSize } }: Config): void {
+  const side = testResize || storedSize; // 0: the images' own, known when they are decoded
+  if (side === 0 || testCrop <= side) return;
+  const resized = testResize > 0 ? 'testResize' : 'storedSize';
+  throw new LpldError('E_CONFIG', expected(`at most dataset.${resized} (${side})`, 'dataset.testCrop', testCrop), {
+    key: 'dataset.testCrop',
+  });
+}
+
 /** The images that some consecutive steps see. */
 export interface SegmentImages {
   readonly store: NativeImageStore;

@@ -7,10 +7,10 @@ import { z } from 'zod';
 import { expected, LpldError } from '../errors.ts';
 import { type LabelRecords, LabelStore, LabelWriter, type StoredPlan } from '../labels.ts';
 import { type LabelPlan, labelPlan, planRows } from '../plan.ts';
-import { planOfStore, pruneKeepOption, pruneRatioOption, storedPlan } from './label-plan.ts';
+import { planFor, planOfStore, pruneKeepOption, pruneRatioOption, storedPlan } from './label-plan.ts';
 import { poolOf } from './pool.ts';
 import { METRICS, needsClasses, rankByMetric } from './prune-metric.ts';
-import { recoderOf, segmentLimit } from './recode.ts';
+import { checkRecode, recoderOf, segmentLimit } from './recode.ts';
 import { inSegments, throwIfCancelled } from './shared.ts';
 import type { Stage, StageContext } from './types.ts';
 
@@ -102,8 +102,14 @@ export const prune: Stage = {
     return { bytes: rows * 2 * classes, seconds: 1 };
   },
 
-  check({ prune: { codec } }, native) {
-    if (codec !== null) native.codecNeeds(codec);
+  foresee({ prune: { pruneRatio, keep }, relabel, synthesize: { ipc, classes }, seed }, { classNames }) {
+    if (relabel.pruneRatio > 0) return; // made pruned, and only re-encoded here
+    const counted = keep === 'metric' ? 'prefix' : keep; // as many records
+    planFor({ ...relabel, pruneRatio, keep: counted }, ipc * (classes ?? classNames).length, BigInt(seed));
+  },
+
+  check({ prune: { codec }, relabel }, native) {
+    if (codec !== null && codec !== relabel.codec) checkRecode(native, codec);
   },
 
   async run(context) {

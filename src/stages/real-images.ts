@@ -4,6 +4,7 @@
 
 import { encodeImage } from '../datasets/images.ts';
 import { imageName, setOf } from '../datasets/synthetic-set.ts';
+import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError } from '../errors.ts';
 import { Purpose, permutation } from '../rng.ts';
 import { loadStore, tellAside } from './images.ts';
@@ -12,6 +13,30 @@ import type { StageContext, Summary } from './types.ts';
 
 /** Images decoded and written together. */
 const TOGETHER = 64;
+
+/**
+ * Indices of the training images of each class wanted, by rising class id.
+ * @throws {LpldError} E_CONFIG for a class that is not there, or that has fewer than ipc images
+ */
+export function membersOf(
+  { classNames, train }: Pick<Dataset, 'classNames' | 'train'>,
+  wanted: readonly number[] | null,
+  ipc: number,
+): Map<number, number[]> {
+  const members = new Map<number, number[]>();
+  for (const classId of [...(wanted ?? classNames.keys())].sort((a, b) => a - b)) members.set(classId, []);
+  for (const [index, label] of train.labels.entries()) members.get(label)?.push(index);
+  for (const [classId, { length }] of members) {
+    if (classId >= classNames.length)
+      throw new LpldError('E_CONFIG', expected(`class ids below ${classNames.length}`, 'synthesize.classes', classId), {
+        key: 'synthesize.classes',
+      });
+    if (length >= ipc) continue;
+    const what = `at most ${length}, the images of class ${classId} (${classNames[classId]}),`;
+    throw new LpldError('E_CONFIG', expected(what, 'synthesize.ipc', ipc), { key: 'synthesize.ipc', classId });
+  }
+  return members;
+}
 
 /** Draws, decodes, resizes and encodes the images. @throws {LpldError} E_CONFIG where a class has fewer than ipc images */
 export async function takeReal(context: StageContext): Promise<Summary> {
@@ -23,17 +48,9 @@ export async function takeReal(context: StageContext): Promise<Summary> {
   const { train } = dataset!;
   using _unpacked = train.aside; // while some images at a time are read
   tellAside(train, progress);
-  const byClass: number[][] = facts.classNames.map(() => []);
-  for (const [index, label] of train.labels.entries()) byClass[label]!.push(index);
-  const classes = [...new Set(wanted ?? byClass.keys())].sort((a, b) => a - b);
+  const byClass = membersOf(dataset!, wanted, ipc);
   const chosen = new Map<number, { classId: number; id: number }>();
-  for (const classId of classes) {
-    const members = byClass[classId] ?? [];
-    if (members.length < ipc)
-      throw new LpldError(
-        'E_CONFIG',
-        expected(`at most ${members.length} images of class ${classId}`, 'synthesize.ipc', ipc),
-      );
+  for (const [classId, members] of byClass) {
     const order = permutation(BigInt(config.seed), Purpose.realSubset, classId, 0, members.length);
     for (let id = 0; id < ipc; id++) chosen.set(members[order[id]!]!, { classId, id });
   }
@@ -57,7 +74,7 @@ export async function takeReal(context: StageContext): Promise<Summary> {
     }
     await draft.writeFiles(files);
   }
-  await draft.writeJson('set.json', setOf(facts, { size, classes, ipc, encoding }));
+  await draft.writeJson('set.json', setOf(facts, { size, classes: [...byClass.keys()], ipc, encoding }));
   progress.finish();
   return { method: 'random', images: chosen.size, ipc, size };
 }

@@ -4,7 +4,7 @@
 
 import { expected, LpldError } from '../errors.ts';
 import type { LabelRecords, LabelsIndex } from '../labels.ts';
-import type { CodingSpec } from '../native.ts';
+import type { CodecNeeds, CodingSpec, NativeBinding } from '../native.ts';
 import { type TensorMap, type TensorView, tensor } from '../tensor.ts';
 import { codingRecipes, type Pool } from './pool.ts';
 import { runJob } from './shared.ts';
@@ -54,23 +54,21 @@ export interface Recoder {
 }
 
 /**
- * Re-encodes the records of a pool.
+ * What a codec needs that labels are to be stored with from the labels alone.
  * @throws {LpldError} E_CONFIG for a name that is no codec's, or a codec that stores what only the teacher knows
  */
+export function checkRecode(native: NativeBinding, codec: string): CodecNeeds {
+  const needs = native.codecNeeds(codec);
+  if (!needs.features && !needs.whole) return needs;
+  const advice = `${codec} needs the teacher: relabel with relabel.codec ${codec}`;
+  const message = expected('a codec of logits alone', 'prune.codec', codec, advice);
+  throw new LpldError('E_CONFIG', message, { key: 'prune.codec' });
+}
+
+/** Re-encodes the records of a pool. @throws {LpldError} as checkRecode */
 export function recoderOf(context: StageContext, pool: Pool, codec: string): Recoder {
   const { native, config, runtime, progress } = context;
-  const needs = native.codecNeeds(codec);
-  if (needs.features || needs.whole)
-    throw new LpldError(
-      'E_CONFIG',
-      expected(
-        'a codec of logits alone',
-        'prune.codec',
-        codec,
-        `${codec} needs the teacher: relabel with relabel.codec ${codec}`,
-      ),
-      { key: 'prune.codec' },
-    );
+  const needs = checkRecode(native, codec);
   const answers = async (records: LabelRecords) => ({
     logits: await decodeRecords(context, pool, records),
     features: null,

@@ -20,7 +20,11 @@ import { augmentOptions, augmentSpec, augmentTable } from './training.ts';
 import type { Stage } from './types.ts';
 
 export const relabelOptions = z.strictObject({
-  batch: z.int().min(1).default(50).describe('images per record; students train on whole records'),
+  batch: z
+    .int()
+    .min(1)
+    .default(50)
+    .describe('images per record, all where there are fewer; students train on whole records'),
   epochs: z.int().min(1).default(300).describe('label epochs before pruning'),
   ...augmentOptions,
   mix: augmentOptions.mix.default('cutmix'),
@@ -93,6 +97,10 @@ export const relabel: Stage = {
     const rows = classes * config.synthesize.ipc * epochs * (1 - pruneRatio);
     const { flops } = modelFlops(config.squeeze, config.dataset.inputSize);
     return { bytes: rows * 2 * classes, seconds: secondsOf(flops * rows * (1 + ensemble.length), precision) };
+  },
+
+  foresee({ relabel: o, synthesize: { ipc, classes }, seed }, { classNames }) {
+    planFor(o, ipc * (classes ?? classNames).length, BigInt(seed));
   },
 
   check({ relabel: { codec } }, native) {

@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { Artifact, ArtifactDraft } from '../artifact.ts';
 import type { Config } from '../config.ts';
-import { openDataset } from '../datasets/index.ts';
+import { nearest, openDataset } from '../datasets/index.ts';
 import type { Dataset } from '../datasets/types.ts';
 import { expected, LpldError, toLpldError } from '../errors.ts';
 import type {
@@ -57,9 +57,9 @@ export async function openConfigured(config: Config, verify = false): Promise<Da
     throw new LpldError(
       'E_CONFIG',
       expected(
-        `the folder of a ${format} dataset`,
+        `the folder of a dataset in format ${format}`,
         'dataset.path',
-        path,
+        undefined,
         'give it with --set dataset.path=DIR; `lpld-native data fetch NAME` downloads the known ones',
       ),
       { key: 'dataset.path' },
@@ -93,6 +93,15 @@ export const architectureOptions = {
   pooling: z.enum(['avg', 'max']).default('avg').describe('convnet: pooling after each block'),
   stem: z.enum(['imagenet', 'small']).default('small').describe('resnet: 7x7 stride 2 with max pool, or 3x3 stride 1'),
 };
+
+/** @throws {LpldError} E_CONFIG for a name that is no architecture's */
+export function checkArch(native: NativeBinding, key: string, arch: string): void {
+  const known = native.archs();
+  if (known.includes(arch)) return;
+  const near = nearest(arch, known);
+  const advice = near === null ? undefined : `did you mean ${near}?`;
+  throw new LpldError('E_CONFIG', expected(`one of ${known.join(', ')}`, key, arch, advice), { key });
+}
 
 /** Weights of one student inside a train artifact. */
 export const studentFile = (number: number): string => `student-${number}.safetensors`;

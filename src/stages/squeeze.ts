@@ -7,10 +7,11 @@ import type { CollectStatsSpec, ModelSpec, NativeModel, TrainSpec } from '../nat
 import { drawRecipes, epochOrder, type RecipeBatch, TRAIN_STREAMS } from '../recipe.ts';
 import type { TensorMap } from '../tensor.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { type ImageSource, openImages, testTransform, trainTransform } from './images.ts';
+import { checkTestCrop, type ImageSource, openImages, testTransform, trainTransform } from './images.ts';
 import {
   type Architecture,
   architectureOptions,
+  checkArch,
   type EpochMeans,
   execution,
   factsOf,
@@ -30,7 +31,11 @@ export const squeezeOptions = z.strictObject({
     .default(null)
     .describe('teacher weights to import (.safetensors or .pth) instead of training one'),
   epochs: z.int().min(1).default(20).describe('training epochs'),
-  batch: z.int().min(1).default(128).describe('images per training step; a short last batch is left out'),
+  batch: z
+    .int()
+    .min(1)
+    .default(128)
+    .describe('images per training step, all where there are fewer; a short last batch is left out'),
   ...optimizerOptions,
   labelSmoothing: z.number().min(0).lt(1).default(0).describe('label smoothing of the cross-entropy'),
   ...augmentOptions,
@@ -55,6 +60,10 @@ export const squeeze: Stage = {
   examples: [
     ['a teacher of the embedded digits, and its statistics', 'squeeze --config quickstart --out d/squeeze'],
     [
+      'one trained for longer, whatever stood there',
+      'squeeze --config quickstart --epochs 40 --replace --out d/longer',
+    ],
+    [
       "statistics of a teacher trained elsewhere: torchvision's, and your folder of ImageNet",
       'squeeze --config imagenet-1k-lpld --set dataset.path=imagenet --weights resnet18-f37072fd.pth --out d/resnet18',
     ],
@@ -75,6 +84,12 @@ export const squeeze: Stage = {
       bytes: bytes * 4,
       seconds: secondsOf(flops * images, config.squeeze.precision),
     };
+  },
+
+  foresee: checkTestCrop,
+
+  check({ squeeze: { arch } }, native) {
+    checkArch(native, 'squeeze.arch', arch);
   },
 
   async run(context) {

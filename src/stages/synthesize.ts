@@ -7,10 +7,10 @@ import type { ImageFile } from '../datasets/splits.ts';
 import { imageName, SHARD_FILE, setOf } from '../datasets/synthetic-set.ts';
 import { expected, LpldError, toLpldError } from '../errors.ts';
 import { classesOf, classesPerForward, type Forward, SHARD, shardOf } from '../groups.ts';
-import { METHODS, methodNamed } from '../methods/index.ts';
+import { METHODS, methodNamed, type SynthesisGroup } from '../methods/index.ts';
 import { counted } from '../report/format.ts';
 import { modelFlops, secondsOf } from './estimate.ts';
-import { takeReal } from './real-images.ts';
+import { membersOf, takeReal } from './real-images.ts';
 import { type Architecture, type DatasetFacts, loadTeacher, precisionOption } from './shared.ts';
 import { makeForward, type SynthesisRun } from './synthesis-forward.ts';
 import { lossFile, writeCurves } from './synthesis-losses.ts';
@@ -126,8 +126,27 @@ export const synthesize: Stage = {
       seconds: isReal(method) ? 1 : secondsOf(2 * flops * images * iterations, precision),
     };
   },
+  foresee({ synthesize: o, squeeze }, dataset) {
+    if (isReal(o.method)) membersOf(dataset, o.classes, o.ipc);
+    else if (squeeze.stats === 'none' && needsStats(groupsOf(o, dataset.classNames.length)))
+      throw new LpldError('E_CONFIG', expected('exact or ema', 'squeeze.stats', 'none', needed(o.method)), {
+        key: 'squeeze.stats',
+      });
+  },
+
   run: (context) => (isReal(context.config.synthesize.method) ? takeReal(context) : optimise(context)),
 };
+
+type Options = z.infer<typeof table>;
+
+/** The groups of all classes, in the order they are made. */
+const groupsOf = ({ method, ipc, batch, targets }: Options, numClasses: number): SynthesisGroup[] =>
+  methodNamed(method).groups([...Array(numClasses).keys()], { ipc, batch, numClasses, targets });
+
+const needsStats = (groups: readonly SynthesisGroup[]): boolean => groups.some(({ target }) => target !== 'global');
+
+const needed = (method: string): string =>
+  `method ${method} matches each class's statistics: squeeze with --stats exact or ema, or give --targets global`;
 
 async function optimise(context: StageContext): Promise<Summary> {
   const { config, native, runtime, inputs, draft, progress } = context;
@@ -135,18 +154,17 @@ async function optimise(context: StageContext): Promise<Summary> {
   const teacher = inputs.teacher!;
   const facts = await teacher.readJson<DatasetFacts>('dataset.json');
   const size = facts.inputSize;
-  const all = [...facts.classNames.keys()];
-  const method = methodNamed(o.method);
   if (o.shard !== null && o.classes !== null)
     throw new LpldError('E_CONFIG', expected('one of synthesize.shard and synthesize.classes', 'synthesize', 'both'));
-  const groups = method.groups(all, { ipc: o.ipc, batch: o.batch, numClasses: all.length, targets: o.targets });
-  const needsStats = groups.some((group) => group.target !== 'global');
-  if (needsStats && !teacher.has('stats.safetensors'))
+  const groups = groupsOf(o, facts.classNames.length);
+  const matched = needsStats(groups);
+  if (matched && !teacher.has('stats.safetensors'))
     throw new LpldError(
       'E_MISMATCH',
-      expected('a teacher with class statistics', 'teacher', teacher.dir, 'squeeze it with --stats exact or ema'),
+      expected('a teacher with class statistics', 'teacher', teacher.dir, needed(o.method)),
+      { path: teacher.dir },
     );
-  const stats = needsStats ? await teacher.readTensors('stats.safetensors') : {};
+  const stats = matched ? await teacher.readTensors('stats.safetensors') : {};
   using model = await loadTeacher(native, runtime, teacher);
   const bytesPerImage = activationBytes(await teacher.readJson<Architecture>('model.json'), size);
 

@@ -13,6 +13,7 @@ import { hardPool, imagesOfPool, openPool, type Pool, poolPositions, readPool } 
 import {
   type Architecture,
   architectureOptions,
+  checkArch,
   type EpochMeans,
   inputSpec,
   precisionOption,
@@ -96,6 +97,16 @@ export const train: Stage = {
       bytes: bytes * config.train.students,
       seconds: secondsOf(3 * flops * rows, config.train.precision),
     };
+  },
+
+  check({ train, squeeze, dataset: { inputSize } }, native) {
+    const { arch, widths } = train;
+    if (arch !== null) checkArch(native, 'train.arch', arch);
+    if (arch === null && widths === null) return; // the teacher's, which was made
+    const { stem, pooling } = squeeze;
+    const options = { stem, pooling, widths: widths ?? squeeze.widths };
+    const architecture = { arch: arch ?? squeeze.arch, options, inputSize, numClasses: 2, inChannels: 1 };
+    native.createModel({ ...architecture, device: 'cpu', seed: 0n }).dispose(); // whether that many blocks fit
   },
 
   async run(context) {

@@ -82,6 +82,11 @@ export interface Stage {
   /** Writes the artifact's files into the draft; what it returns is published with them. */
   run(context: StageContext): Promise<Summary>;
   estimate(config: Config, counts: Counts): Estimate;
+  /**
+   * Refuses, before a run begins, what this stage would refuse when its turn comes: by the config and the files of the
+   * dataset alone. @throws {LpldError} E_CONFIG, E_DATA
+   */
+  foresee?(config: Config, dataset: Dataset): void;
   /** Refuses what only native code can judge, before a draft is touched. @throws {LpldError} E_CONFIG */
   check?(config: Config, native: NativeBinding): void;
 }

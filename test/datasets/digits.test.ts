@@ -20,7 +20,7 @@ testDataset('digits', {
   format: digits,
   ownsPath: false,
   write: async () => ({
-    path: 'ignored',
+    path: '',
     classNames: Array.from('0123456789'),
     channels: 1,
     train: stored('train'),

@@ -6,6 +6,7 @@ import { folder } from '../../src/datasets/folder.ts';
 import { encodeImage } from '../../src/datasets/images.ts';
 import type { FileDataset } from '../../src/datasets/splits.ts';
 import { ALL, chunksOf, imagesOf, scratch, testDataset, type Wanted, type WantedImage } from '../util/dataset-suite.ts';
+import { badData } from '../util/hostile.ts';
 import { testImage } from '../util/images.ts';
 import { cutOne, edit, pngOf, put } from './writers.ts';
 
@@ -136,6 +137,19 @@ describe('folder: what the contract does not say', () => {
     const { path } = await write(await dirs.make());
     for (const name of CLASSES.slice(0, 2)) await symlink(join(path, 'train', name), join(dir, name));
     expect((await folder.open(dir, ALL)).train.count).toBe(8);
+  });
+
+  test('a link that leads nowhere is no image or class less: it is named, or left out and listed', async () => {
+    const dir = await dirs.make();
+    await write(dir);
+    const gone = join(dir, 'train/a/99.png');
+    await symlink(join(dir, 'nowhere.png'), gone);
+    expect(await badData(gone, () => folder.open(dir, ALL))).toContain('a link to nothing');
+    const { skipped } = (await folder.open(dir, { ...ALL, skipUnreadable: true })) as FileDataset;
+    expect(skipped).toEqual(['train/a/99.png']);
+    await rm(gone);
+    await symlink(join(dir, 'nowhere'), join(dir, 'train/zz'));
+    await badData(join(dir, 'train/zz'), () => folder.open(dir, ALL));
   });
 
   test('skipUnreadable leaves out and lists what does not decode; the announced labels stay true', async () => {

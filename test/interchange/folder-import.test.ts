@@ -48,6 +48,12 @@ test('what was exported comes back as the same set: description and every byte',
   expect((await bringIn(await folder())).id).toBe(after.id);
 });
 
+test('a size of views is refused, as images have their own', async () => {
+  const options = { format: 'folder', dir: await folder(), images: null, out: join(scratch(), 'set'), inputSize: 8 };
+  const error = await refusal(() => importing(options));
+  expect([error.code, error.message]).toEqual(['E_CONFIG', expect.stringContaining('for --input-size but received 8')]);
+});
+
 test('a final slash in --out changes nothing', async () => {
   const dir = join(scratch(), 'images/');
   await exporting({ format: 'folder', labels: null, images: images(), out: `${dir}` });
@@ -100,9 +106,9 @@ test('other pixels in a file of the same size are another set, in the same --out
     sharp(pixels, { raw: { width: side, height: side, channels: 1 } })
       .png({ compressionLevel: 0 })
       .toFile(path);
-  const bringIn = async () => {
+  const bringIn = async (replace = false) => {
     await write();
-    const made = await importing({ format: 'folder', dir, images: null, out });
+    const made = await importing({ format: 'folder', dir, images: null, out, replace });
     const { id } = await openDataset('folder', dir, { classes: null, verify: true, skipUnreadable: false });
     expect(readFileSync(made.path('images/0000/000.png')).equals(readFileSync(path))).toBe(true);
     return { made: made.id, key: made.manifest.key, dataset: id, bytes: statSync(path).size };
@@ -111,7 +117,8 @@ test('other pixels in a file of the same size are another set, in the same --out
   expect(before.bytes).toBeGreaterThan(SMALL_FILE_BYTES);
   expect(await bringIn()).toEqual(before);
   pixels[side * side - 1] = 255;
-  const after = await bringIn();
+  expect((await refusal(() => bringIn())).details.keys).toEqual(['id of folder']);
+  const after = await bringIn(true);
   expect([after.dataset, after.bytes]).toEqual([before.dataset, before.bytes]); // else nothing is tested here
   expect(after.key).not.toBe(before.key);
   expect(after.made).not.toBe(before.made);

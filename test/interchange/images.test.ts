@@ -30,9 +30,9 @@ async function originals(): Promise<{ bytes: Buffer; label: number }[]> {
   return files.map(({ path }) => ({ bytes: readFileSync(join(dir, path)), label: Number(path.split('/')[1]) }));
 }
 
-async function exported(format: string, shardBytes = 2 ** 29): Promise<string> {
+async function exported(format: string, shardBytes?: number): Promise<string> {
   const out = join(scratch(), format);
-  const done = await exporting({ format, labels: null, images: images(), out, shardBytes });
+  const done = await exporting({ format, labels: null, images: images(), out, ...(shardBytes && { shardBytes }) });
   const files = readdirSync(out, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const sizes = files.map((file) => readFileSync(join(file.parentPath, file.name)).length);
   expect(done).toEqual({ out, format, items: 9, files: files.length, bytes: sizes.reduce((sum, n) => sum + n, 0) });
@@ -43,6 +43,17 @@ const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).di
 
 test('the table of export formats', () => {
   expect(EXPORT_FORMATS.map(({ name }) => name)).toEqual(['fkd', 'folder', 'webdataset', 'parquet']);
+});
+
+test('a size of files is refused where images share none', async () => {
+  const out = join(scratch(), 'x');
+  const error = await refusal(() =>
+    exporting({ format: 'folder', labels: null, images: images(), out, shardBytes: 9 }),
+  );
+  expect([error.code, error.message]).toEqual([
+    'E_CONFIG',
+    'expected no size for --format folder for --shard-size but received 9',
+  ]);
 });
 
 test('an image folder is the same dataset: pixels, order, classes and constants', async () => {

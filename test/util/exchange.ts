@@ -42,9 +42,8 @@ export async function relabelTo(root: string, name: string, config: Config): Pro
   return out;
 }
 
-export const exporting = (
-  options: Omit<ExportOptions, 'progress' | 'signal' | 'shardBytes'> & Partial<ExportOptions>,
-) => exportData({ ...quietly(), shardBytes: 2 ** 29, ...options });
+export const exporting = (options: Omit<ExportOptions, 'progress' | 'signal'> & Partial<ExportOptions>) =>
+  exportData({ ...quietly(), ...options });
 
 export const importing = (
   options: Omit<ImportOptions, 'progress' | 'signal' | 'inputSize'> & Partial<ImportOptions>,

@@ -8,8 +8,7 @@ import { join } from 'node:path';
 import { type Artifact, type ArtifactDraft, openArtifact, openDraft, type StageHeader } from '../../src/artifact.ts';
 import type { Config } from '../../src/config.ts';
 import type { NativeBinding } from '../../src/native.ts';
-import type { RuntimeOptions } from '../../src/run.ts';
-import { resolveRuntime, runStage } from '../../src/run.ts';
+import { type RuntimeOptions, resolveRuntime, runStage, type StageOptions } from '../../src/run.ts';
 import { synthesize } from '../../src/stages/synthesize.ts';
 import type { Summary } from '../../src/stages/types.ts';
 import { native } from './native.ts';
@@ -38,10 +37,16 @@ export class Bench {
   out(name: string): string {
     return join(this.root, name);
   }
-  make(name: string, options: object = {}, runtime: Partial<RuntimeOptions> = {}): Promise<Artifact> {
+  make(
+    name: string,
+    options: object = {},
+    runtime: Partial<RuntimeOptions> = {},
+    change: Partial<StageOptions> = {},
+  ): Promise<Artifact> {
     return runStage('synthesize', six(options), {
       ...optionsOf(this.out(name), { runtime: { ...RUNTIME, ...runtime } }),
       inputs: { teacher: this.teacher },
+      ...change,
     });
   }
   /** The stage itself on a native side with some calls replaced: the draft, the lines it logged, its summary. */
