@@ -1,5 +1,6 @@
 // Does a kernel of our own earn its place? The ops that have one, forward and backward on numbers made on the device and
-// timed by the device's own events (on the CPU, where only our 3x3 convolution can be switched off: by the host's clock),
+// timed by the device's own events (on the CPU, where only our 3x3 convolution, its gradient to the weight and the BatchNorm that
+// learns can be switched off: by the host's clock),
 // replayed as a CUDA graph where the loop of synthesis does so too. Contenders: aten (the body used without our kernels),
 // kernels, and copy: a copy on the device of as many bytes as norm_act must read and write (x, residual, y; dy, x, y, dx,
 // dresidual: four tensors copied), each time a whole tensor. The rule: at least 1.2 times as fast as aten. Answers: Euclidean
@@ -33,10 +34,19 @@ const SETTINGS = {
     ['pixelAdam', 'F32', 10, 50, 3, 64],
     ['pixelAdam', 'F32', 5, 50, 3, 224],
   ],
-  cpu: CONVOLUTIONS.flatMap((layer) => ['BF16', 'F32'].map((dtype) => ['conv3', dtype, ...layer])),
+  cpu: [
+    ...['conv3', 'conv3Weight'].flatMap((op) =>
+      CONVOLUTIONS.flatMap((layer) => ['BF16', 'F32'].map((dtype) => [op, dtype, ...layer])),
+    ),
+    ...[64, 512].flatMap((channels) =>
+      ['BF16', 'F32'].map((dtype) => ['batchNormAct', dtype, 1, 50, channels, 4096 / channels]),
+    ),
+  ],
   small: [
     ...['normAct', 'bnMatch', 'cropFlipRoll', 'pixelAdam'].map((op) => [op, 'F32', 2, 3, 5, 9]),
-    ...['BF16', 'F32'].map((dtype) => ['conv3', dtype, 1, 2, 64, 7]),
+    ...['conv3', 'conv3Weight', 'batchNormAct'].flatMap((op) =>
+      ['BF16', 'F32'].map((dtype) => [op, dtype, 1, 2, 64, 7]),
+    ),
   ],
 };
 const RULE = 1.2;

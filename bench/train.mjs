@@ -1,8 +1,8 @@
 // How fast does a student train on stored soft labels next to PyTorch as the papers' validation scripts run it (bench/train.py)?
 // The same first weights, pixels, labels (dense:f16) and AdamW on all sides. Contenders: eager-fp32 (-tf32 on CUDA, where
 // PyTorch's defaults mean that), eager-bf16 (autocast, channels-last), ours-fp32 or -tf32, ours-bf16. Answers: losses of the
-// first steps; fp32 within 1e-3 of eager's, tf32 and bf16 within 5 %. Times are of jobs of so many steps,
-// each side going on from where its last one ended; `train` runs jobs of seconds.
+// first steps; fp32 within 1e-3 of eager's, tf32 and bf16 within 5 %. Times are of jobs of so many steps, each side going on
+// from where its last one ended; `train` runs jobs of seconds.
 // Unfair to us: our steps replay crops, flips and CutMix and decode the labels; PyTorch's pixels and logits are there already,
 // as if its loader cost nothing. Unfair to PyTorch: nothing known (its time is taken in its own process).
 
@@ -63,8 +63,9 @@ export async function cases({ device, smoke, threads }) {
   return out;
 }
 
-/** @param {{binding: NativeBinding | null, [field: string]: any}} of */
+/** @param {any} of */
 async function oneCase(of) {
+  /** @type {{binding: NativeBinding | null, [field: string]: any}} */
   const { binding, missing, eager, folder, device, arch, stem, widths, size, channels, classes, rows } = of;
   const wide = device === 'cpu' ? 'fp32' : 'tf32';
   const name = `${arch === 'convnet' ? `ConvNet ${widths.join('-')}` : `ResNet-18, ${stem} stem`}, ${size} px, ${rows} images, ${classes} classes`;
@@ -129,7 +130,9 @@ async function inputsOf(binding, { device, threads, size, channels, classes, row
   const labels = { ...code, ...(await binding.encode(coding, () => {}).promise) };
   const spec = trainSpec(binding, { recipes, steps, channels, size, threads, labels });
   const store = noiseStore(binding, { count: rows, size, channels, classes, device });
-  return { store, spec: { ...spec, optimizer: { ...spec.optimizer, decay: 'all' } } }; // as torch.optim.AdamW does
+  /** @type {'all'} */
+  const decay = 'all'; // as torch.optim.AdamW does
+  return { store, spec: { ...spec, optimizer: { ...spec.optimizer, decay } } };
 }
 
 /**

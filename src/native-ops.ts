@@ -160,9 +160,9 @@ export interface NativeOps {
 
 /** One op on numbers made on the device, forward and backward, timed by the device's own clock: for benches. */
 export interface TimeOpSpec {
-  readonly op: 'normAct' | 'bnMatch' | 'cropFlipRoll' | 'pixelAdam' | 'conv3' | 'copy';
+  readonly op: 'normAct' | 'bnMatch' | 'cropFlipRoll' | 'pixelAdam' | 'conv3' | 'conv3Weight' | 'batchNormAct' | 'copy';
   readonly device: string;
-  readonly dtype: 'F32' | 'BF16'; // of normAct, conv3 and copy; the others are F32
+  readonly dtype: 'F32' | 'BF16'; // of bnMatch, cropFlipRoll and pixelAdam F32 only
   readonly groups: number; // G
   readonly imagesPerGroup: number; // n
   readonly channels: number; // C

@@ -71,6 +71,7 @@ describe('C++', () => {
     expect(binding).toEqual([
       'binding/convert.cpp',
       'binding/convert.h',
+      'binding/layer_ops.cpp',
       'binding/ops.cpp',
       'binding/store_handle.cpp',
     ]);

@@ -44,6 +44,7 @@ const OPS = {
   cropFlipRoll: 'function',
   bnMatch: 'function',
   normAct: 'function',
+  batchNormAct: 'function',
   convNormAct: 'function',
   unshuffledConv: 'function',
   winogradConv: 'function',

@@ -1,5 +1,6 @@
 #include "jobs/time_op.h"
 
+#include <ATen/ops/convolution_backward.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -10,11 +11,13 @@
 #include "core/device.h"
 #include "core/kernels.h"
 #include "kernels/graph.h"
+#include "ops/batch_norm_act.h"
 #include "ops/bn_match.h"
 #include "ops/crop_flip_roll.h"
 #include "ops/norm_act.h"
 #include "ops/pixel_adam.h"
 #include "ops/winograd_conv.h"
+#include "ops/winograd_weight_gradient.h"
 
 namespace lpld {
 
@@ -30,8 +33,9 @@ struct Names {
   OpName op;
 };
 const Names kNames[] = {
-    {"normAct", OpName::NormAct},     {"bnMatch", OpName::BnMatch}, {"cropFlipRoll", OpName::CropFlipRoll},
-    {"pixelAdam", OpName::PixelAdam}, {"conv3", OpName::Conv3},     {"copy", OpName::Copy}};
+    {"normAct", OpName::NormAct},           {"bnMatch", OpName::BnMatch}, {"cropFlipRoll", OpName::CropFlipRoll},
+    {"pixelAdam", OpName::PixelAdam},       {"conv3", OpName::Conv3},     {"conv3Weight", OpName::Conv3Weight},
+    {"batchNormAct", OpName::BatchNormAct}, {"copy", OpName::Copy}};
 
 // Numbers in [-0.7, 1.3] with no structure that an op could use; of each seed others. No mean of them is near zero.
 at::Tensor numbers(at::IntArrayRef shape, const TimeOpSpec& spec, at::ScalarType dtype, double seed) {
@@ -127,6 +131,37 @@ Run conv3_run(const TimeOpSpec& s, at::IntArrayRef shape) {
   };
 }
 
+// The gradient to the weight of the same convolution.
+Run conv3_weight_run(const TimeOpSpec& s, at::IntArrayRef shape) {
+  const auto last = at::MemoryFormat::ChannelsLast;
+  const at::Tensor x = numbers(shape, s, s.dtype, 1).contiguous(last),
+                   grad = numbers(shape, s, s.dtype, 2).contiguous(last);
+  const at::Tensor weight = numbers({s.channels, s.channels, 3, 3}, s, s.dtype, 3).contiguous(last);
+  const bool ours = s.kernels && winograd_serves(weight.to(at::kFloat), 1, 1, s.dtype);
+  return [=] {
+    return List{
+        ours ? winograd_weight_gradient(x, grad)
+             : std::get<1>(at::convolution_backward(grad, x, weight, at::OptionalIntArrayRef(), {1, 1}, {1, 1}, {1, 1},
+                                                    /*transposed=*/false, {0, 0}, /*groups=*/1, {false, true, false}))};
+  };
+}
+
+Run batch_norm_act_run(const TimeOpSpec& s, at::IntArrayRef shape) {
+  const auto like = [&](double seed) {
+    return numbers(shape, s, s.dtype, seed).contiguous(at::MemoryFormat::ChannelsLast);
+  };
+  const auto row = [&](double seed) { return numbers({s.channels}, s, at::kFloat, seed); };
+  const BatchNormActInput in{leaf(like(1)), leaf(like(2)), leaf(row(3)), leaf(row(4)), row(5),
+                             row(6).abs(),  0.1,           1e-5,         true};
+  const at::Tensor grad = like(7);
+  const auto body = s.kernels ? batch_norm_act : batch_norm_act_by_aten;
+  return [=] {
+    const at::Tensor y = body(in);
+    const List gradients = torch::autograd::grad({y}, {in.x, in.residual, in.weight, in.bias}, {grad});
+    return List{y.detach(), gradients[0], gradients[1], gradients[2], gradients[3]};
+  };
+}
+
 Run run_of(const TimeOpSpec& s) {
   const std::vector<int64_t> shape{s.groups * s.images, s.channels, s.size, s.size};
   switch (s.op) {
@@ -140,6 +175,10 @@ Run run_of(const TimeOpSpec& s) {
       return pixel_adam_run(s, shape);
     case OpName::Conv3:
       return conv3_run(s, shape);
+    case OpName::Conv3Weight:
+      return conv3_weight_run(s, shape);
+    case OpName::BatchNormAct:
+      return batch_norm_act_run(s, shape);
     case OpName::Copy:
       break;
   }

@@ -9,8 +9,8 @@
 
 namespace lpld {
 
-// Conv3: a frozen 3x3 convolution of as many channels as its input's. Copy: x to another tensor, what memory can do.
-enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Conv3, Copy };
+// Conv3: a frozen 3x3 convolution of as many channels as its input's; Conv3Weight: its gradient to the weight. Copy: x to another tensor, what memory can do.
+enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Conv3, Conv3Weight, BatchNormAct, Copy };
 OpName parse_op_name(const std::string& name);  // throws E_CONFIG naming the known ones
 
 struct TimeOpSpec {

@@ -134,7 +134,9 @@ struct BatchNormActFunction : torch::autograd::Function<BatchNormActFunction> {
   }
 };
 
-at::Tensor composed(const BatchNormActInput& in) {
+}  // namespace
+
+at::Tensor batch_norm_act_by_aten(const BatchNormActInput& in) {
   const auto rows = in.x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const bool moves = in.running_mean.defined();
   at::Tensor mean = moves ? in.running_mean.to(rows) : at::Tensor(), variance = moves ? in.running_var.to(rows) : mean;
@@ -149,8 +151,6 @@ at::Tensor composed(const BatchNormActInput& in) {
   return y;
 }
 
-}  // namespace
-
 at::Tensor batch_norm_act(const BatchNormActInput& in) {
   const auto row = [&](const at::Tensor& t) {
     return t.sizes() == at::IntArrayRef{in.x.size(1)} && t.scalar_type() == at::kFloat;
@@ -163,7 +163,7 @@ at::Tensor batch_norm_act(const BatchNormActInput& in) {
              Internal, "batch_norm_act: expected x [B, C, H, W], float rows [C] and residual like x, received ",
              in.x.sizes(), ", ", in.weight.sizes(), ", ", in.bias.sizes());
   const auto dtype = in.x.scalar_type();
-  if (!in.x.is_cpu() || (dtype != at::kFloat && dtype != at::kBFloat16)) return composed(in);
+  if (!in.x.is_cpu() || (dtype != at::kFloat && dtype != at::kBFloat16)) return batch_norm_act_by_aten(in);
   return BatchNormActFunction::apply(in.x, in.residual.defined() ? std::optional(in.residual) : std::nullopt, in.weight,
                                      in.bias, in);
 }

@@ -21,5 +21,7 @@ struct BatchNormActInput {
   bool relu;
 };
 at::Tensor batch_norm_act(const BatchNormActInput& input);
+at::Tensor batch_norm_act_by_aten(
+    const BatchNormActInput& input);  // unchecked: the body of other devices, for the bench
 
 }  // namespace lpld

@@ -139,14 +139,17 @@ test.each(WAYS)('an image has the same answer in any batch, bit for bit (%#)', (
   expectSameBytes('again', of(0, images), whole);
 });
 
-test.each(MAKES)('conv3, timed, is the same problem with ours and without (%#)', async (make) => {
-  const dtype = make === f32 ? 'F32' : 'BF16';
-  const sizes = { groups: 1, imagesPerGroup: 2, channels: 64, size: 9, graph: false, threads: 2, runs: 1, rounds: 1 };
-  const timed = (kernels: boolean) =>
-    native().timeOp({ op: 'conv3', dtype, device: 'cpu', ...sizes, kernels }, () => {}).promise;
-  const [ours, aten] = [await timed(true), await timed(false)];
-  expectClose('norms', values(ours.norms), values(aten.norms), make === f32 ? 1e-5 : 1e-3);
-});
+test.each(MAKES.flatMap((make) => (['conv3', 'conv3Weight', 'batchNormAct'] as const).map((op) => ({ op, make }))))(
+  '$op, timed, is the same problem with ours and without (%#)',
+  async ({ op, make }) => {
+    const dtype = make === f32 ? 'F32' : 'BF16';
+    const sizes = { groups: 1, imagesPerGroup: 2, channels: 64, size: 9, graph: false, threads: 2, runs: 1, rounds: 1 };
+    const timed = (kernels: boolean) =>
+      native().timeOp({ op, dtype, device: 'cpu', ...sizes, kernels }, () => {}).promise;
+    const [ours, aten] = [await timed(true), await timed(false)];
+    expectClose('norms', values(ours.norms), values(aten.norms), make === f32 ? 1e-5 : 1e-3);
+  },
+);
 
 test.each(WAYS)(
   'NaN and infinities make no number of what reads them, in their own image only (%#)',
