@@ -33,7 +33,7 @@ const SETTINGS = {
       steps: 30,
     },
     { arch: 'resnet18', stem: 'small', widths: [1], size: 64, channels: 3, classes: 200, rows: 50, steps: 4 },
-    { arch: 'resnet18', stem: 'imagenet', widths: [1], size: 224, channels: 3, classes: 1000, rows: 25, steps: 2 },
+    { arch: 'resnet18', stem: 'imagenet', widths: [1], size: 224, channels: 3, classes: 1000, rows: 25, steps: 8 },
   ],
   cuda: [
     { arch: 'resnet18', stem: 'small', widths: [1], size: 64, channels: 3, classes: 200, rows: 100, steps: 20 },
