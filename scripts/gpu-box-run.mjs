@@ -1,6 +1,6 @@
 // What scripts/gpu-box.sh does once Node is there. Steps, all without names, what is worth most first: build (the addon, the
 // kernels, the graph; skipped if they are up to date, run first whatever is named), probe (every kernel against its
-// emulation), checks (gpu-check --checks), kernels and synthesize (benches), quickstart, relabel, codecs, render (benches),
+// emulation), checks (gpu-check --checks), kernels and synthesize (benches), quickstart, relabel, train, codecs, render (benches),
 // sanitizer (the probe under compute-sanitizer), tests (of the device). Each has a time limit, all together --limit seconds, so that a machine that ends a
 // command after ten minutes still sees the table. The same call again goes on: steps not begun come first, then those that
 // failed, and what has ended well is left out. DIR (default $OUT, else none) receives what the steps write as JSON, box.json
@@ -61,6 +61,7 @@ const STEPS = {
   synthesize: part('synthesize', 420, /^bench synthesize:/),
   quickstart: part('quickstart', 300, /^quickstart:/),
   relabel: part('relabel', 240, /^bench relabel:/),
+  train: part('train', 180, /^bench train:/),
   codecs: part('codecs', 240, /^bench codecs:/),
   render: part('render', 60, /^bench render:/),
   sanitizer: {

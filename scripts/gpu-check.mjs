@@ -22,7 +22,7 @@ import { breaksContext, collectRows } from './gpu-check-rows.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 /** Seconds each may take. */
-const BENCHES = { kernels: 90, synthesize: 420, relabel: 240, codecs: 240, render: 60 };
+const BENCHES = { kernels: 90, synthesize: 420, relabel: 240, train: 180, codecs: 240, render: 60 };
 /** A run that takes seconds on two cores. */
 const SHORT_RUN = ['squeeze.epochs=1', 'synthesize.iterations=20', 'relabel.epochs=20', 'train.epochs=20'];
 
