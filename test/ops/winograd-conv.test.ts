@@ -18,6 +18,7 @@ const CASES = [
   { shape: [1, 64, 7, 5], biased: true }, // neither does
   { shape: [1, 128, 1, 3], biased: true }, // smaller than a tile
   { shape: [3, 64, 6, 14], biased: false }, // 4 does not; several parts on several threads
+  { shape: [1, 64, 2, 257], biased: false }, // rows of more tiles than are taken at a time
 ] as const;
 
 /** Whether LibTorch multiplies blocks of the dtype on this CPU: where it does not, nothing uses the op. */
