@@ -244,7 +244,7 @@ const Entry kOps[] = {
 }  // namespace
 
 namespace {
-// The table with its tensors on `device`; the four ops that have kernels of their own go there, the others stay.
+// The table with its tensors on `device`; the ops that have kernels of their own and batchNormAct go there, the others stay.
 Napi::Object ops_on(Napi::Env env, const at::Device& device) {
   auto out = Napi::Object::New(env);
   for (const Entry& entry : kOps) {

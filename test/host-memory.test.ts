@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { NativeBinding } from '../src/native.ts';
 import { drawSynthesis } from '../src/recipe.ts';
-import { MODEL, openModel, synthesizeSpec } from './util/jobs.ts';
+import { inputOf, MODEL, openModel, openStore, synthesizeSpec, trainSpec, wholeImages } from './util/jobs.ts';
 import { native, quiet } from './util/native.ts';
 import { f32, f64, i32 } from './util/tensors.ts';
 
@@ -53,6 +53,19 @@ test('steps after the first take the blocks the one before freed, and next to no
   expect(perStep).toBeGreaterThanOrEqual(4); // images, activations and the gradients of both
   expect(fresh).toBeGreaterThan(0);
   expect(fresh).toBeLessThan(2 * perStep); // twelve steps would need 12 times as many
+});
+
+test('steps of a training whose tensors are small and of many sizes take freed blocks too', async () => {
+  const [images, size, steps] = [20, 28, 20];
+  const options = { stem: 'small', widths: [16, 32, 64], pooling: 'avg' } as const;
+  const [model, store] = [openModel({ inputSize: size, options }), openStore(1, images, size)];
+  const recipes = wholeImages(steps, images, images, size);
+  const before = await idle();
+  await native().train(model, store, { ...trainSpec(steps), recipes, input: inputOf(1, size) }, quiet).promise;
+  const after = native().hostMemory();
+  const [fresh, reused] = [after.fresh - before.fresh, after.reused - before.reused];
+  expect(fresh + reused).toBeGreaterThan(8 * steps);
+  expect(fresh).toBeLessThan(2 * steps); // 8 of 300: the first step's
 });
 
 test('a small job after a large one leaves no more kept than it used itself', async () => {

@@ -1,6 +1,10 @@
 // What a running job owes its caller: progress that cannot pile up, a cancel that is quick and harms nothing, a listener
 // that may throw, a shutdown that waits; and all of it for every job.
 
+import { execFile } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import type { JobProgress } from '../src/native.ts';
 import { busyJob, codeOf, JOBS, type JobName, openModel, openStore, trainSpec } from './util/jobs.ts';
@@ -210,4 +214,13 @@ test('a failing job rejects and the next one on the same handles succeeds', asyn
   const bad = { ...spec, input: { ...spec.input, size: 6 } };
   expect(await codeOf(() => native().train(model, store, bad, quiet).promise)).not.toBe('ok');
   for (const name of NAMES) expect(await codeOf(() => JOBS[name](model, store, 2).promise), name).toBe('ok');
+});
+
+test.skipIf(availableParallelism() < 2)('a job ends the idle OpenMP workers of the thread that starts it', async () => {
+  const script = join(import.meta.dirname, 'fixtures', 'idle-threads.mjs');
+  const env = { ...process.env, OMP_NUM_THREADS: '4' }; // LibTorch uses no more than there are cores
+  const { stdout } = await promisify(execFile)(process.execPath, [script], { env });
+  const { made, left } = JSON.parse(stdout);
+  expect(made).toBeGreaterThan(0);
+  expect(left).toBe(0);
 });

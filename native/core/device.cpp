@@ -83,11 +83,9 @@ void check_device(const std::string& device) {
 CpuFeatures cpu_features() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   CpuFeatures features{false, false, false};
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-    features.avx512 = (b >> 16) & 1;
-    features.amx_bf16 = (d >> 22) & 1;
-  }
-  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) features.avx512_bf16 = (a >> 5) & 1;
+  features.avx512 = __builtin_cpu_supports("avx512f") != 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) features.amx_bf16 = (d >> 22) & 1;
+  if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) features.avx512_bf16 = features.avx512 && ((a >> 5) & 1);
   return features;
 }
 

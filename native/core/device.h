@@ -18,11 +18,12 @@ struct Execution {
   int64_t threads;
   bool deterministic;
 };
-void apply(const Execution& execution);
-// Ends the idle OpenMP workers of the calling thread; its next parallel op makes new ones. Where a process has more workers
-// than cores they sleep between parallel regions in place of spinning, those of other threads too: a job of small steps
-// takes half as long again (measured: a ConvNet 32-32-32 on 50 images of 28 px, two cores, 8.1 against 5.6 ms a step).
-void release_idle_threads();  // on the engine thread
+void apply(const Execution& execution);  // on the engine thread
+// Ends the idle OpenMP workers of the calling thread, outside parallel regions; its next parallel op makes new ones. Where a
+// process has more workers than cores they sleep between parallel regions in place of spinning, those of other threads too: a
+// job of small steps takes half as long again (measured: a ConvNet 32-32-32 on 50 images of 28 px, two cores, 8.1 against 5.6
+// ms a step). GNU's OpenMP, LibTorch's own, does so; another may keep them.
+void release_idle_threads();
 
 struct CudaDevice {
   std::string name;
@@ -45,6 +46,7 @@ DeviceMemory device_memory(const std::string& device);
 // Throws E_CONFIG unless `device` is cpu or cuda:N, E_DEVICE for a CUDA device that cannot be used.
 void check_device(const std::string& device);
 
+// What the CPU has and the system saves when it switches threads (of AMX: only what the CPU has).
 struct CpuFeatures {
   bool avx512, avx512_bf16, amx_bf16;
 };

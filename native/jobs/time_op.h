@@ -9,14 +9,15 @@
 
 namespace lpld {
 
-// Conv3: a frozen 3x3 convolution of as many channels as its input's; Conv3Weight: its gradient to the weight. Copy: x to another tensor, what memory can do.
+// Conv3: a frozen 3x3 convolution of as many channels as its input's; Conv3Weight: its gradient to the weight. Copy: x to
+// another tensor, what memory can do.
 enum class OpName { NormAct, BnMatch, CropFlipRoll, PixelAdam, Conv3, Conv3Weight, BatchNormAct, Copy };
 OpName parse_op_name(const std::string& name);  // throws E_CONFIG naming the known ones
 
 struct TimeOpSpec {
   OpName op;
   std::string device;
-  at::ScalarType dtype;                    // float or bfloat16: of norm_act, conv3 and copy; the others are float
+  at::ScalarType dtype;                    // float or bfloat16; bn_match, crop_flip_roll and pixel_adam: float
   int64_t groups, images, channels, size;  // x [G*n, C, P, P]
   bool kernels;                            // ours where they serve; false: the bodies used without them
   int64_t threads;                         // of the CPU

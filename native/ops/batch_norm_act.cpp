@@ -31,7 +31,7 @@ at::Tensor sums_over_images(const at::Tensor& x, const F& f) {
   return sums.sum(0);
 }
 
-// Mean and biased variance, double [2, C]. Summed around the first pixel: no digits are lost to a mean far from zero.
+// Mean and biased variance, double [2, C], summed around the first pixel.
 at::Tensor batch_moments(const at::Tensor& x) {
   const int64_t channels = x.size(1), area = x.size(2) * x.size(3);
   const at::Tensor center = x.select(0, 0).select(1, 0).select(1, 0).to(at::kFloat).contiguous();
@@ -162,6 +162,9 @@ at::Tensor batch_norm_act(const BatchNormActInput& in) {
                   (in.residual.sizes() == in.x.sizes() && in.residual.scalar_type() == in.x.scalar_type())),
              Internal, "batch_norm_act: expected x [B, C, H, W], float rows [C] and residual like x, received ",
              in.x.sizes(), ", ", in.weight.sizes(), ", ", in.bias.sizes());
+  LPLD_CHECK(!in.running_mean.defined() || in.x.numel() > in.x.size(1), Config,
+             "expected several values of each channel for a BatchNorm that learns but received 1 (one image of 1 x 1 "
+             "there)\ntake more images a batch, or larger ones");
   const auto dtype = in.x.scalar_type();
   if (!in.x.is_cpu() || (dtype != at::kFloat && dtype != at::kBFloat16)) return batch_norm_act_by_aten(in);
   return BatchNormActFunction::apply(in.x, in.residual.defined() ? std::optional(in.residual) : std::nullopt, in.weight,

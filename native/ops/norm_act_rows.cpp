@@ -9,6 +9,14 @@ namespace lpld {
 
 namespace {
 
+LPLD_INLINE void add_up(const float* scratch, int64_t channels, double* first, double* second) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < channels; ++c) {
+    first[c] += double(scratch[c]);
+    second[c] += double(scratch[channels + c]);
+  }
+}
+
 template <class T, bool kResidual, bool kRelu, bool kMoments>
 __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r) {
   const int64_t channels = r.channels;
@@ -19,7 +27,7 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
   const float* __restrict shift = r.shift;
   const float* __restrict center = r.center;
   float* __restrict sums = r.scratch;
-  float* __restrict squares = r.scratch + channels;
+  float* __restrict squares = kMoments ? r.scratch + channels : nullptr;
   if (kMoments) std::memset(r.scratch, 0, sizeof(float) * size_t(2 * channels));
   for (int64_t p = 0; p < r.pixels; ++p, x += channels, y += channels) {
 #pragma GCC ivdep
@@ -37,12 +45,7 @@ __attribute__((always_inline)) inline void forward_rows(const NormForwardRows& r
     }
     if (kResidual) residual += channels;
   }
-  if (kMoments)
-#pragma GCC ivdep
-    for (int64_t c = 0; c < channels; ++c) {
-      r.sums[c] += double(sums[c]);
-      r.squares[c] += double(squares[c]);
-    }
+  if (kMoments) add_up(r.scratch, channels, r.sums, r.squares);
 }
 
 template <class T>
@@ -91,14 +94,6 @@ __attribute__((always_inline)) inline void backward(const NormBackwardRows& r) {
     r.relu ? backward_rows<T, true, true>(r) : backward_rows<T, true, false>(r);
   else
     r.relu ? backward_rows<T, false, true>(r) : backward_rows<T, false, false>(r);
-}
-
-LPLD_INLINE void add_up(const float* scratch, int64_t channels, double* first, double* second) {
-#pragma GCC ivdep
-  for (int64_t c = 0; c < channels; ++c) {
-    first[c] += double(scratch[c]);
-    second[c] += double(scratch[channels + c]);
-  }
 }
 
 template <class T>

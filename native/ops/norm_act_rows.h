@@ -1,6 +1,6 @@
 #pragma once
-// The inner loops of norm_act and batch_norm_act over `pixels` consecutive positions of C channels each (channels-last), for float and for
-// bfloat16 held as its 16 bits. Plain C++, compiled for several instruction sets and chosen at load time.
+// The inner loops of norm_act and batch_norm_act over `pixels` consecutive positions of C channels each (channels-last), for
+// float and for bfloat16 held as its 16 bits. Plain C++, compiled for several instruction sets and chosen at load time.
 #include <cstdint>
 
 namespace lpld {

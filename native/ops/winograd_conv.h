@@ -10,7 +10,8 @@
 //             2.6e-2 and is refused. NaN and infinities leave nothing finite near them. An answer depends on nothing
 //             outside its own image.
 //   gradient  by the overload that takes a weight: to x and to the weight by Winograd's filtering too; not twice
-//   throws    E_INTERNAL on shapes, and where LibTorch cannot multiply blocks of the dtype on this CPU
+//   throws    E_INTERNAL on shapes, and where LibTorch cannot multiply blocks of the dtype on this CPU; the gradient to the
+//             weight as winograd_weight_gradient()
 //   source    Winograd 1980; Lavin and Gray 2016, section 4.1
 //   tested    test/ops/winograd-conv.test.ts against float64 loops, gradient included
 //   earned    bench kernels: 1.4 to 1.9x of oneDNN's direct convolutions, forward and gradient to x, on an EPYC without AMX

@@ -1,5 +1,5 @@
 #pragma once
-// Sixteen values side by side, as GCC's and Clang's vector types, for winograd_tiles.cpp and winograd_weights.cpp.
+// Sixteen values side by side, as GCC's and Clang's vector types, for winograd_tiles, _lines and _weights.cpp.
 // Never passed by value: how that is done depends on the instruction set.
 #include <cstdint>
 #include <cstring>

@@ -1,7 +1,8 @@
 #pragma once
 // The pieces of winograd_weight_gradient: pixels to lines, products of lines, points to taps. Channels-last, float or
 // bfloat16 as its 16 bits. A line is 64 bytes: one point of 16 channels, of one tile in float; in bfloat16 of two
-// neighbouring tiles, channel by channel, as the CPU multiplies them. AVX-512 only: winograd_serves() says where.
+// neighbouring tiles, channel by channel, as the CPU multiplies them. The sums are AVX-512 only:
+// winograd_weight_gradient() checks that.
 //   source  Lavin and Gray 2016, section 4.1: the gradient of F(2x2, 3x3) to its taps is G^T [(B^T d B) (A dy A^T)] G
 #include <cstdint>
 

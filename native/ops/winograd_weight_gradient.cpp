@@ -1,6 +1,7 @@
 #include "ops/winograd_weight_gradient.h"
 
 #include "core/aten.h"
+#include "core/device.h"
 #include "ops/winograd_lanes.h"
 #include "ops/winograd_lines.h"
 
@@ -83,13 +84,16 @@ void sum_points(const at::Tensor& x, const at::Tensor& grad, const Deal& deal, f
 }  // namespace
 
 at::Tensor winograd_weight_gradient(const at::Tensor& x, const at::Tensor& grad) {
-  LPLD_CHECK(x.dim() == 4 && grad.dim() == 4 && x.is_cpu() && x.size(0) == grad.size(0) && x.size(2) == grad.size(2) &&
-                 x.size(3) == grad.size(3) && x.scalar_type() == grad.scalar_type() &&
+  LPLD_CHECK(x.dim() == 4 && grad.dim() == 4 && x.is_cpu() && grad.is_cpu() && x.size(0) == grad.size(0) &&
+                 x.size(2) == grad.size(2) && x.size(3) == grad.size(3) && x.scalar_type() == grad.scalar_type() &&
                  (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16) && x.size(1) > 0 &&
                  grad.size(1) > 0 && x.size(1) % kWinogradBlock == 0 && grad.size(1) % kWinogradBlock == 0,
              Internal,
              "winograd_weight_gradient: expected x [B, C, H, W] and grad [B, O, H, W], multiples of 64, received ",
              x.sizes(), " ", x.scalar_type(), " and ", grad.sizes(), " ", grad.scalar_type());
+  const CpuFeatures cpu = cpu_features();
+  LPLD_CHECK(cpu.avx512 && (x.scalar_type() == at::kFloat || cpu.avx512_bf16), Internal,
+             "winograd_weight_gradient: expected a CPU with AVX-512 for ", x.scalar_type());
   const auto last = at::MemoryFormat::ChannelsLast;
   const int64_t channels = x.size(1), outputs = grad.size(1);
   at::Tensor weight = at::empty({outputs, channels, 3, 3}, at::TensorOptions().dtype(at::kFloat), last);

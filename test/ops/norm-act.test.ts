@@ -171,10 +171,10 @@ describe.each(DTYPES)('%s edges', (_dtype, make) => {
   });
 });
 
-test('the bits do not depend on OMP_NUM_THREADS', async () => {
+test.each(['normAct', 'batchNormAct'])('the bits of %s do not depend on OMP_NUM_THREADS', async (op) => {
   const script = join(import.meta.dirname, '..', 'fixtures', 'norm-act-threads.mjs');
   const runs = ['1', '2', '3'].map((threads) =>
-    promisify(execFile)(process.execPath, [script], { env: { ...process.env, OMP_NUM_THREADS: threads } }),
+    promisify(execFile)(process.execPath, [script, op], { env: { ...process.env, OMP_NUM_THREADS: threads } }),
   );
   const hashes = (await Promise.all(runs)).map(({ stdout }) => stdout.trim());
   expect(hashes[0]).toMatch(/^[0-9a-f]{64}$/);

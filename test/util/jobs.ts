@@ -45,46 +45,49 @@ export function openModel(change: Partial<ModelSpec> = {}): NativeModel {
   return model;
 }
 
-/** A store of six images, classes 0 .. 2 in turn, that is disposed when the test ends. */
-export function openStore(channels: 1 | 3 = 1): NativeImageStore {
+/** A store of images, classes 0 .. 2 in turn, that is disposed when the test ends. */
+export function openStore(channels: 1 | 3 = 1, images: number = IMAGES, size: number = SIZE): NativeImageStore {
   const store = native().createImageStore({ channels, device: 'cpu' });
   onTestFinished(() => store.dispose());
-  const labels = Int32Array.from({ length: IMAGES }, (_, i) => i % CLASSES);
-  store.append(testImages(IMAGES, SIZE, SIZE, channels), labels, APPEND);
+  const labels = Int32Array.from({ length: images }, (_, i) => i % CLASSES);
+  store.append(testImages(images, size, size, channels), labels, { ...APPEND, height: size, width: size });
   return store;
 }
 
-/** Whole images in turn, nothing flipped or mixed: S batches of two. */
-export function recipesOf(steps: number): Recipes {
-  const rows = steps * BATCH;
+/** S batches of M rows: whole images of a store in turn, nothing flipped or mixed. */
+export function wholeImages(steps: number, batch: number, images: number, size: number): Recipes {
+  const rows = steps * batch;
   const each = (f: (row: number) => number): number[] => Array.from({ length: rows }, (_, row) => f(row));
   return {
     offset: i32(
       [steps + 1],
-      Array.from({ length: steps + 1 }, (_, step) => step * BATCH),
+      Array.from({ length: steps + 1 }, (_, step) => step * batch),
     ),
     index: i32(
       [rows],
-      each((row) => row % IMAGES),
+      each((row) => row % images),
     ),
     crop: i32(
       [rows, 4],
-      each(() => 0).flatMap(() => [0, 0, SIZE, SIZE]),
+      each(() => 0).flatMap(() => [0, 0, size, size]),
     ),
     flip: u8([rows], new Uint8Array(rows)),
     ...noCutout(rows),
     mixKind: u8([rows], new Uint8Array(rows)),
     mixIndex: i32(
       [rows],
-      each((row) => row % BATCH),
+      each((row) => row % batch),
     ),
     mixBox: i32([rows, 4], new Int32Array(rows * 4)),
     lambda: f32([rows], new Float32Array(rows).fill(1)),
   };
 }
 
-export const inputOf = (channels: 1 | 3 = 1): InputSpec => ({
-  size: SIZE,
+/** Batches of two of the images of openStore. */
+export const recipesOf = (steps: number): Recipes => wholeImages(steps, BATCH, IMAGES, SIZE);
+
+export const inputOf = (channels: 1 | 3 = 1, size: number = SIZE): InputSpec => ({
+  size,
   normalize: ops().normalizeTable(
     f32([channels], Array(channels).fill(0.5)),
     f32([channels], Array(channels).fill(0.25)),
