@@ -84,6 +84,10 @@ LPLD_INLINE void lines(const WinogradLines& in) {
     }
 }
 
+__attribute__((target("avx512f"))) inline void add_to(float* sum, const __m512& more, bool fresh) {
+  _mm512_storeu_ps(sum, fresh ? more : _mm512_add_ps(_mm512_loadu_ps(sum), more));
+}
+
 constexpr int kRows = 8;  // of sums in registers, two vectors each
 
 }  // namespace
@@ -103,8 +107,7 @@ __attribute__((target("avx512f"))) void winograd_sums_f32(const WinogradSums& in
     __m512 sum[kRows][2];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
-      for (int g = 0; g < 2; ++g)
-        sum[r][g] = in.fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(sums + r * in.stride + 16 * g);
+      for (int g = 0; g < 2; ++g) sum[r][g] = _mm512_setzero_ps();
     for (int64_t t = 0; t < in.tiles; ++t) {
       const __m512 b0 = _mm512_loadu_ps(right + 16 * t), b1 = _mm512_loadu_ps(right + in.group + 16 * t);
 #pragma GCC unroll 8
@@ -116,7 +119,7 @@ __attribute__((target("avx512f"))) void winograd_sums_f32(const WinogradSums& in
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
-      for (int g = 0; g < 2; ++g) _mm512_storeu_ps(sums + r * in.stride + 16 * g, sum[r][g]);
+      for (int g = 0; g < 2; ++g) add_to(sums + r * in.stride + 16 * g, sum[r][g], in.fresh);
   }
 }
 
@@ -128,8 +131,7 @@ __attribute__((target("avx512f,avx512bf16"))) void winograd_sums_bf16(const Wino
     __m512 sum[kRows][2];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
-      for (int g = 0; g < 2; ++g)
-        sum[r][g] = in.fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(sums + r * in.stride + 16 * g);
+      for (int g = 0; g < 2; ++g) sum[r][g] = _mm512_setzero_ps();
     for (int64_t t = 0; t < in.tiles; t += 2) {
       const auto b0 = (__m512bh)_mm512_loadu_si512(right + 16 * t),
                  b1 = (__m512bh)_mm512_loadu_si512(right + in.group + 16 * t);
@@ -144,7 +146,7 @@ __attribute__((target("avx512f,avx512bf16"))) void winograd_sums_bf16(const Wino
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
-      for (int g = 0; g < 2; ++g) _mm512_storeu_ps(sums + r * in.stride + 16 * g, sum[r][g]);
+      for (int g = 0; g < 2; ++g) add_to(sums + r * in.stride + 16 * g, sum[r][g], in.fresh);
   }
 }
 

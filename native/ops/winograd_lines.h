@@ -23,7 +23,8 @@ struct WinogradLines {
 void winograd_lines_f32(const WinogradLines& in);
 void winograd_lines_bf16(const WinogradLines& in);
 
-// sums[i * stride + j] = (fresh ? 0 : itself) + sum over tiles of left[tile, i] * right[tile, j]; i < 16, j < 32. `right` is
+// sums[i * stride + j] = (fresh ? 0 : itself) + sum over tiles of left[tile, i] * right[tile, j]; i < 16, j < 32. The tiles are
+// summed first: added to a long sum one by one, they lost a digit where there are tens of thousands. `right` is
 // two groups, `group` numbers apart.
 struct WinogradSums {
   const void *left, *right;

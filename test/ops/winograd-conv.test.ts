@@ -163,6 +163,24 @@ test.each(MAKES.flatMap((make) => OPS.flatMap((op) => TIMED.map((given) => ({ op
   },
 );
 
+test.skipIf(!LEARNS.includes(f32))(
+  'a gradient to the weight over 12,288 tiles: equal numbers add up to their count',
+  () => {
+    const [images, size] = [12, 64];
+    const [a, b] = [Math.fround(1 / 3), Math.fround(0.1)];
+    const like = (value: number) =>
+      f32([images, 64, size, size], new Float64Array(images * 64 * size * size).fill(value));
+    const weight = f32([64, 64, 3, 3], new Float64Array(64 * 64 * 9));
+    const { dWeight } = ops().winogradConv(like(a), weight, { ...PLAIN, learns: true }, like(b));
+    const off = values(dWeight!).map((sum, i) => {
+      const [y, x] = [Math.floor((i % 9) / 3), i % 3];
+      const seen = (tap: number) => (tap === 1 ? size : size - 1); // pixels that the tap does not see outside the image
+      return Math.abs(sum / (a * b * images * seen(y) * seen(x)) - 1);
+    });
+    expect(Math.max(...off)).toBeLessThan(5e-6); // added one by one: 7e-5
+  },
+);
+
 test.each(WAYS)(
   'NaN and infinities make no number of what reads them, in their own image only (%#)',
   ({ make, tile }) => {
