@@ -9,14 +9,12 @@
 // are of SHORT iterations (on a CPU: of one) of all images.
 // Unfair to PyTorch: it pays for one line of JSON a call. Unfair to us: nothing known.
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { drawSynthesis } from '../dist/recipe.js';
 import { writeSafetensors } from '../dist/safetensors.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
-import { startEager } from './eager.mjs';
-import { native, vector } from './inputs.mjs';
+import { openSides } from './eager.mjs';
+import { vector } from './inputs.mjs';
 
 /** @import { NativeBinding } from '../dist/native.js' */
 
@@ -47,25 +45,10 @@ export async function cases({ device, smoke, threads }) {
   const cuda = device !== 'cpu';
   const settings = SETTINGS[smoke ? 'smoke' : cuda ? 'cuda' : 'cpu'];
   const steps = smoke ? 2 : cuda ? SHORT : 1;
-  let binding = null;
-  let missing = null;
-  try {
-    binding = native(device);
-  } catch (error) {
-    if (error.code !== 'E_DEVICE') throw error;
-    missing = error.message.split('\n')[0];
-  }
-  const eager = binding === null ? missing : await startEager(threads, device);
-  const folder = mkdtempSync(join(tmpdir(), 'lpld-bench-'));
-  process.once('exit', () => {
-    if (typeof eager !== 'string') eager.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const sides = await openSides(threads, device, 'eager.py');
   const out = [];
   for (const [stem, size, groups, images] of settings)
-    out.push(
-      await oneCase({ binding, missing, eager, folder, device, threads, stem, size, groups, images, steps, smoke }),
-    );
+    out.push(await oneCase({ ...sides, device, threads, stem, size, groups, images, steps, smoke }));
   return out;
 }
 

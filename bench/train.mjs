@@ -6,14 +6,12 @@
 // Unfair to us: our steps replay crops, flips and CutMix and decode the labels; PyTorch's pixels and logits are there already,
 // as if its loader cost nothing. Unfair to PyTorch: nothing known (its time is taken in its own process).
 
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { writeSafetensors } from '../dist/safetensors.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
 import { trainSpec } from './codec-steps.mjs';
-import { startEager } from './eager.mjs';
-import { fromHalves, halfTable, native, noiseStore, someBatches, vector } from './inputs.mjs';
+import { openSides } from './eager.mjs';
+import { fromHalves, halfTable, noiseStore, someBatches, vector } from './inputs.mjs';
 
 /** @import { NativeBinding } from '../dist/native.js' */
 
@@ -43,23 +41,10 @@ const SETTINGS = {
 
 export async function cases({ device, smoke, threads }) {
   const cuda = device !== 'cpu';
-  let binding = null;
-  let missing = null;
-  try {
-    binding = native(device);
-  } catch (error) {
-    if (error.code !== 'E_DEVICE') throw error;
-    missing = error.message.split('\n')[0];
-  }
-  const eager = binding === null ? missing : await startEager(threads, device, 'train.py');
-  const folder = mkdtempSync(join(tmpdir(), 'lpld-bench-'));
-  process.once('exit', () => {
-    if (typeof eager !== 'string') eager.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const sides = await openSides(threads, device, 'train.py');
   const out = [];
   for (const setting of SETTINGS[smoke ? 'smoke' : cuda ? 'cuda' : 'cpu'])
-    out.push(await oneCase({ ...setting, binding, missing, eager, folder, device, threads }));
+    out.push(await oneCase({ ...setting, ...sides, device, threads }));
   return out;
 }
 

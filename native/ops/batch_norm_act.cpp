@@ -7,8 +7,6 @@ namespace lpld {
 
 namespace {
 
-constexpr int64_t kFlush = 64;  // pixels summed in float before they are added in double
-
 at::Tensor packed(const at::Tensor& t) { return t.defined() ? t.contiguous(at::MemoryFormat::ChannelsLast) : t; }
 at::Tensor wide(at::IntArrayRef shape) { return at::empty(shape, at::TensorOptions().dtype(at::kDouble)); }
 
@@ -37,9 +35,9 @@ at::Tensor batch_moments(const at::Tensor& x) {
   const at::Tensor center = x.select(0, 0).select(1, 0).select(1, 0).to(at::kFloat).contiguous();
   const auto rows = x.scalar_type() == at::kBFloat16 ? norm_moment_rows_bf16 : norm_moment_rows_f32;
   at::Tensor moments = sums_over_images(x, [&](int64_t image, double* sums, float* scratch) {
-    for (int64_t p = 0; p < area; p += kFlush)
+    for (int64_t p = 0; p < area; p += kNormFlush)
       rows({pixels_of(x, image, p), center.const_data_ptr<float>(), sums, sums + channels, scratch,
-            std::min(kFlush, area - p), channels});
+            std::min(kNormFlush, area - p), channels});
   });
   moments.div_(double(x.size(0) * area));
   const at::Tensor offset = moments.select(0, 0).clone();
@@ -91,7 +89,7 @@ struct BatchNormActFunction : torch::autograd::Function<BatchNormActFunction> {
     const double elements = double(x.size(0) * area);
     const bool half = x.scalar_type() == at::kBFloat16;
     const at::Tensor sums = sums_over_images(x, [&](int64_t image, double* sum, float* scratch) {
-      for (int64_t p = 0; p < area; p += kFlush) {
+      for (int64_t p = 0; p < area; p += kNormFlush) {
         const NormGradientSumRows rows{pixels_of(dy, image, p),
                                        pixels_of(x, image, p),
                                        pixels_of(y, image, p),
@@ -99,7 +97,7 @@ struct BatchNormActFunction : torch::autograd::Function<BatchNormActFunction> {
                                        sum,
                                        sum + channels,
                                        scratch,
-                                       std::min(kFlush, area - p),
+                                       std::min(kNormFlush, area - p),
                                        channels};
         half ? norm_gradient_sum_rows_bf16(rows) : norm_gradient_sum_rows_f32(rows);
       }

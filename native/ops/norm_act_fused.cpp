@@ -9,8 +9,6 @@ namespace lpld {
 
 namespace {
 
-constexpr int64_t kFlush = 64;  // pixels summed in float before they are added in double
-
 struct Shape {
   int64_t images, channels, pixels, groups;
   explicit Shape(const at::Tensor& x, int64_t groups)
@@ -37,7 +35,7 @@ NormAct forward_cpu(const NormActInput& in) {
     std::vector<float> scratch(size_t(2 * shape.channels));
     for (int64_t i = begin; i < end; ++i) {
       double* sum = in.groups > 0 ? sums.mutable_data_ptr<double>() + i * 2 * shape.channels : nullptr;
-      for (int64_t first = 0; first < shape.pixels; first += kFlush) {
+      for (int64_t first = 0; first < shape.pixels; first += kNormFlush) {
         const int64_t skip = first * shape.channels * bytes;
         const NormForwardRows rows{at_image(x, i) + skip,
                                    residual.defined() ? at_image(residual, i) + skip : nullptr,
@@ -48,7 +46,7 @@ NormAct forward_cpu(const NormActInput& in) {
                                    sum,
                                    sum != nullptr ? sum + shape.channels : nullptr,
                                    scratch.data(),
-                                   std::min(kFlush, shape.pixels - first),
+                                   std::min(kNormFlush, shape.pixels - first),
                                    shape.channels,
                                    in.relu};
         half ? norm_forward_rows_bf16(rows) : norm_forward_rows_f32(rows);

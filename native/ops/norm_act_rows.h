@@ -5,6 +5,8 @@
 
 namespace lpld {
 
+constexpr int64_t kNormFlush = 64;  // most pixels of one call that sums: they are added in float, calls in double
+
 // y = act(x * scale + shift + residual); sums[c] += x - center, squares[c] += (x - center)^2 where sums is not null.
 struct NormForwardRows {
   const void *x, *residual;  // residual may be null
