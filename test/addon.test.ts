@@ -1,6 +1,8 @@
 // Which addon is chosen for which LibTorch, and what is said when none fits. Loading itself is tested with the real one.
 
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { hashSources } from '../scripts/build-native.mjs';
 import { findAddon, listAddons, loadedNative, loadNative, requireHooks } from '../src/addon.ts';
@@ -178,4 +180,20 @@ test('the hash of the sources changes with a byte, a name and a new file, and no
     ]),
   ];
   expect(new Set([a, ...others]).size).toBe(6);
+});
+
+test.each([
+  ['is short', {}, '3000'],
+  ['of the user stands', { GOMP_SPINCOUNT: '77' }, '77'],
+  ['follows OMP_WAIT_POLICY of the user', { OMP_WAIT_POLICY: 'PASSIVE' }, '0'],
+])('the spin count of OpenMP %s, and the environment is left as it was', async (_, given, spins) => {
+  const { GOMP_SPINCOUNT: _count, OMP_WAIT_POLICY: _policy, ...rest } = process.env;
+  const module = new URL('../dist/addon.js', import.meta.url).href;
+  const code = `const before = process.env.GOMP_SPINCOUNT; (await import('${module}')).loadNative('cpu');
+    console.log(process.env.GOMP_SPINCOUNT === before);`;
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], {
+    env: { ...rest, ...given, OMP_DISPLAY_ENV: 'VERBOSE' },
+  });
+  expect(stderr).toMatch(new RegExp(`GOMP_SPINCOUNT = '${spins}'`));
+  expect(stdout.trim()).toBe('true');
 });
