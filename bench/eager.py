@@ -193,26 +193,33 @@ def wait(device):
         torch.cuda.synchronize(device)
 
 
+def serve(answer_of, device):
+    """Answers each line of JSON on stdin by a line on stdout, with this process's peak memory, once the device is done."""
+    torch.empty(1, device=device)  # says here why the device cannot be used
+    print(json.dumps({"torch": torch.__version__}), flush=True)
+    for line in sys.stdin:
+        answer = answer_of(json.loads(line))
+        wait(device)
+        answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps(answer), flush=True)
+
+
 def main():
     torch.set_num_threads(int(sys.argv[1]))
     device = torch.device(sys.argv[2])
-    torch.empty(1, device=device)  # says here why the device cannot be used
     loops = {}
-    print(json.dumps({"torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
+
+    def answer_of(request):
         if "load" in request:
             loops[request["load"]] = Loop(request["load"], device)
-            answer = {}
-        elif "rates" in request:
-            answer = rates(device)
-        else:
-            loop, name = loops[request["from"]], request["run"]
-            run = loop.convolutions if name.startswith("conv") else loop.iterate
-            answer = {"losses": run(request["steps"], name.endswith("bf16"), request["groups"])}
-            wait(device)
-        answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(answer), flush=True)
+            return {}
+        if "rates" in request:
+            return rates(device)
+        loop, name = loops[request["from"]], request["run"]
+        run = loop.convolutions if name.startswith("conv") else loop.iterate
+        return {"losses": run(request["steps"], name.endswith("bf16"), request["groups"])}
+
+    serve(answer_of, device)
 
 
 if __name__ == "__main__":

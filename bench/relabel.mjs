@@ -10,17 +10,16 @@
 // Unfair to us: files are fsynced and hashed, torch.save's are not. Unfair to PyTorch: ours decoded its images before; its
 // first batch waits for the loader in every run. Unfair to the bare teacher: its floats are copied into LibTorch (< 2 %).
 
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openDraft } from '../dist/artifact-draft.js';
 import { shardFile } from '../dist/label-format.js';
 import { LabelWriter } from '../dist/label-writer.js';
 import { writeSafetensors } from '../dist/safetensors.js';
 import { arrayOf, tensor } from '../dist/tensor.js';
-import { startEager } from './eager.mjs';
-import { distance, fromHalves, halfTable, native } from './inputs.mjs';
+import { openSides } from './eager.mjs';
+import { distance, fromHalves, halfTable } from './inputs.mjs';
 import { decodeStore, floatBatches, relabelInputs } from './relabel-inputs.mjs';
 
 /** @import { AnswerSpec, LabelSpec, NativeBinding } from '../dist/native.js' */
@@ -48,13 +47,8 @@ const SETTINGS = {
 const quiet = () => {};
 
 export async function cases({ device, smoke, threads }) {
-  const binding = native(device);
-  const python = await startEager(threads, device, 'relabel.py');
-  const folder = mkdtempSync(join(tmpdir(), 'lpld-bench-'));
-  process.once('exit', () => {
-    if (typeof python !== 'string') python.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
+  const { binding, missing, eager: python, folder } = await openSides(threads, device, 'relabel.py');
+  if (binding === null) throw new Error(missing ?? undefined);
   const wide = device === 'cpu' ? 'fp32' : 'tf32';
   const out = [];
   for (const [i, setting] of SETTINGS[smoke ? 'smoke' : 'full'].entries()) {

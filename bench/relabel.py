@@ -17,7 +17,6 @@ import json
 import math
 import os
 import random
-import resource
 import sys
 import time
 
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from eager import ResNet18, read_safetensors, wait
+from eager import ResNet18, read_safetensors, serve, wait
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -163,24 +162,22 @@ class Pipeline:
 def main():
     threads, device = int(sys.argv[1]), torch.device(sys.argv[2])
     torch.set_num_threads(threads)
-    torch.empty(1, device=device)  # says here why the device cannot be used
     pipelines = {}
-    print(json.dumps({"torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
+
+    def answer_of(request):
         if "load" in request:
             pipelines[request["load"]] = Pipeline(request, threads, device)
-            answer = {}
-        else:
-            pipeline = pipelines[request["from"]]
-            bf16 = request["run"].endswith("bf16")
-            alone = request["run"].startswith("teacher")
-            answer = {"seconds": pipeline.teacher(bf16) if alone else pipeline.run(bf16, request["replay"])}
+            return {}
+        pipeline = pipelines[request["from"]]
+        bf16 = request["run"].endswith("bf16")
+        alone = request["run"].startswith("teacher")
+        answer = {"seconds": pipeline.teacher(bf16) if alone else pipeline.run(bf16, request["replay"])}
+        if request["replay"]:
             wait(device)
-            if request["replay"]:
-                pipeline.write_answer()
-        answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(answer), flush=True)
+            pipeline.write_answer()
+        return answer
+
+    serve(answer_of, device)
 
 
 if __name__ == "__main__":

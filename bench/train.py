@@ -11,7 +11,6 @@ goes on with the weights of the one before; every answer waits for the device.
 """
 
 import json
-import resource
 import sys
 import time
 
@@ -19,7 +18,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from eager import ResNet18, read_safetensors, wait
+from eager import ResNet18, read_safetensors, serve, wait
 
 
 class ConvBlock(nn.Module):
@@ -81,20 +80,18 @@ class Student:
 def main():
     torch.set_num_threads(int(sys.argv[1]))
     device = torch.device(sys.argv[2])
-    torch.empty(1, device=device)  # says here why the device cannot be used
     students = {}
-    print(json.dumps({"torch": torch.__version__}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
+
+    def answer_of(request):
         path, name = request["from"], request["run"]
         if (path, name) not in students:
             students[path, name] = Student(path, name.endswith("bf16"), device)
         began = time.perf_counter()
         losses = students[path, name].steps()
         wait(device)
-        answer = {"losses": losses, "seconds": time.perf_counter() - began}
-        answer["peakBytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps(answer), flush=True)
+        return {"losses": losses, "seconds": time.perf_counter() - began}
+
+    serve(answer_of, device)
 
 
 if __name__ == "__main__":

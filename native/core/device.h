@@ -21,7 +21,7 @@ struct Execution {
 void apply(const Execution& execution);  // on the engine thread
 // Ends the idle OpenMP workers of the calling thread, outside parallel regions; its next parallel op makes new ones. Where a
 // process has more workers than cores they sleep between parallel regions in place of spinning, those of other threads too: a
-// job of small steps takes half as long again (measured: a ConvNet 32-32-32 on 50 images of 28 px, two cores, 8.1 against 5.6
+// job of small steps takes half as long again (measured: a ConvNet 32-32-32 on 50 images of 28 px, two cores, 8.1 against 5.3
 // ms a step). GNU's OpenMP, LibTorch's own, does so; another may keep them.
 void release_idle_threads();
 

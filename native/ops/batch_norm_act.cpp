@@ -17,7 +17,7 @@ char* pixels_of(const at::Tensor& t, int64_t image, int64_t pixel) {
   return static_cast<char*>(t.data_ptr()) + at * int64_t(t.element_size());
 }
 
-// f(image, sums [2 C], scratch [2 C]) for every image; double [2, C], added in the order of the images.
+// f(image, sums [2 C], scratch [2 C]) for every image; their sum, double [2, C]: its order knows nothing of threads.
 template <class F>
 at::Tensor sums_over_images(const at::Tensor& x, const F& f) {
   const int64_t images = x.size(0), channels = x.size(1);
