@@ -77,6 +77,26 @@ class ResNet18(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class ConvBlock(nn.Module):
+    def __init__(self, inside, outside):
+        super().__init__()
+        self.conv = nn.Conv2d(inside, outside, 3, padding=1)
+        self.norm = nn.BatchNorm2d(outside)
+
+    def forward(self, x):
+        return F.avg_pool2d(F.relu(self.norm(self.conv(x))), 2)
+
+
+class ConvNet(nn.Module):
+    def __init__(self, widths, channels, classes, size):
+        super().__init__()
+        self.features = nn.Sequential(*(ConvBlock(i, o) for i, o in zip([channels, *widths], widths)))
+        self.classifier = nn.Linear(widths[-1] * (size >> len(widths)) ** 2, classes)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
 class Loop:
     def __init__(self, path, device):
         self.device = device

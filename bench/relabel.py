@@ -22,9 +22,7 @@ import time
 
 import numpy as np
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
-from eager import ResNet18, read_safetensors, serve, wait
+from eager import ConvNet, ResNet18, read_safetensors, serve, wait
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,24 +35,6 @@ except RuntimeError:  # a torchvision for another build of torch lacks two ops, 
     LIBRARY.define("nms(Tensor a, Tensor b, float c) -> Tensor")
     LIBRARY.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
     from torchvision import transforms
-
-
-class ConvNet(nn.Module):
-    def __init__(self, channels, widths, size, classes):
-        super().__init__()
-        self.features = nn.ModuleList()
-        for width in widths:
-            block = nn.Module()
-            block.conv = nn.Conv2d(channels, width, 3, padding=1)
-            block.norm = nn.BatchNorm2d(width)
-            self.features.append(block)
-            channels, size = width, size // 2
-        self.classifier = nn.Linear(channels * size * size, classes)
-
-    def forward(self, x):
-        for block in self.features:
-            x = F.avg_pool2d(F.relu(block.norm(block.conv(x))), 2)
-        return self.classifier(x.flatten(1))
 
 
 class Views(Dataset):
@@ -91,7 +71,7 @@ class Pipeline:
         self.tensors, self.device, self.threads, self.folder = tensors, device, threads, request["folder"]
         classes, size = int(info["classes"]), int(info["size"])
         if info["arch"] == "convnet":
-            self.model = ConvNet(int(info["channels"]), json.loads(info["widths"]), size, classes)
+            self.model = ConvNet(json.loads(info["widths"]), int(info["channels"]), classes, size)
         else:
             self.model = ResNet18(classes, info["stem"] == "small")
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
